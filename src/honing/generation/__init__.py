@@ -1,0 +1,1 @@
+"""Answers from a base or tuned model: one, many, or streamed."""

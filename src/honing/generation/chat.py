@@ -1,0 +1,111 @@
+"""`honing chat`: a conversation on the terminal, streamed syllable by syllable."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass, replace
+
+from honing.config import Config, GenerateConfig
+from honing.data.example import Example, Exchange
+from honing.generation.answer import answer_seed, encode_for_answering, stops, to_answer
+from honing.generation.decode import decode_batch
+from honing.generation.open_model import OpenModel, answering_config, open_model
+from honing.generation.questions import question_from_text
+from honing.generation.stream import SyllableStream
+
+HELP = "Type a message; /new starts afresh, /quit (or Ctrl-D) ends."
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and the answer that was given to it."""
+
+    question: str
+    answer: str
+
+
+def chat(
+    model: str,
+    config: Config | None = None,
+    *,
+    base_only: bool = False,
+    checkpoint: str | None = None,
+) -> None:
+    """Talk with a model until the user ends it."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # arrow keys and history at the prompt
+    config = config or answering_config(model)
+    settings = config.generate
+    opened = open_model(model, config, base_only=base_only, checkpoint=checkpoint)
+    for note in opened.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(f"{model}: {opened.adapter or 'the base, no adapter'}. {HELP}", file=sys.stderr)
+    turns: list[Turn] = []
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            print()
+            return
+        except UnicodeDecodeError:
+            print("That was not UTF-8 text; try again.", file=sys.stderr)
+            continue
+        command = line.strip()
+        if command == "/quit":
+            return
+        if command == "/new":
+            turns = []
+        elif command.startswith("/"):
+            print(HELP)
+        elif command:
+            turns = [*turns, reply(opened, settings, turns, line)]
+
+
+def reply(opened: OpenModel, settings: GenerateConfig, turns: list[Turn], question: str) -> Turn:
+    """Stream one answer to standard output. Ctrl-C ends the answer, not the chat."""
+    example = _conversation(turns, question)
+    tokens = _encode(opened, settings, example)
+    stream = SyllableStream(opened.text.decode, settings.stop)
+    prefix = opened.text.template.answer_prefix
+    shown = ""
+
+    def on_token(_: int, token: int) -> None:
+        nonlocal shown
+        piece = stream.add(token)
+        if not shown and piece:
+            piece = piece.removeprefix(prefix)
+        shown += piece
+        print(piece, end="", flush=True)
+
+    try:
+        (ids,) = decode_batch(
+            opened.model,
+            [tokens],
+            settings,
+            stops(opened, settings),
+            [answer_seed(settings.seed, len(turns), 0)],
+            context_length=opened.text.context_length,
+            on_token=on_token,
+        )
+    except KeyboardInterrupt:
+        print(" …")
+        return Turn(question, shown)
+    answer = to_answer(opened, "chat", 0, ids, settings).text
+    print(answer.removeprefix(shown))
+    return Turn(question, answer)
+
+
+def _encode(opened: OpenModel, settings: GenerateConfig, example: Example) -> tuple[int, ...]:
+    """The conversation's ids; the oldest turns are left out where it has grown too long."""
+    while True:
+        (tokens,) = encode_for_answering(opened, [example], settings)
+        if not tokens.num_cut or len(example.exchanges) == 1:
+            return tokens.ids
+        example = example.without_oldest_exchange()
+
+
+def _conversation(turns: list[Turn], question: str) -> Example:
+    asked = question_from_text(question).example
+    past = tuple(Exchange(turn.question, turn.answer) for turn in turns)
+    return replace(asked, exchanges=past + asked.exchanges)

@@ -1,0 +1,68 @@
+"""Logits → next token. Pure functions over (B, V) logits; each row has a generator of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from honing.config import GenerateConfig
+
+
+def penalise_repetition(logits: Tensor, seen: Sequence[Tensor], penalty: float) -> Tensor:
+    """Make tokens less likely that stand in prompt or answer (Keskar et al. 2019, CTRL).
+
+    logits: (B, V). seen: for each row the ids that it holds, without padding: libraries that look
+    at the padded batch punish the padding token too, which is the end-of-text token of GPT-2.
+    """
+    if penalty == 1.0:
+        return logits
+    logits = logits.clone()
+    for row, ids in zip(logits, seen, strict=True):
+        values = row[ids]
+        row[ids] = torch.where(values > 0, values / penalty, values * penalty)
+    return logits
+
+
+def forbid(logits: Tensor, ids: Sequence[int]) -> Tensor:
+    """Make tokens impossible."""
+    logits = logits.clone()
+    logits[:, list(ids)] = -torch.inf
+    return logits
+
+
+def choose(logits: Tensor, settings: GenerateConfig, generators: Sequence[Generator]) -> Tensor:
+    """(B,) next tokens: the most likely ones at temperature 0, else drawn.
+
+    Each row is drawn from its own generator, so that an answer depends on its seed and not on
+    the rows beside it.
+    """
+    if settings.temperature == 0.0:
+        return logits.argmax(dim=-1)
+    logits = _keep_top_p(_keep_top_k(logits / settings.temperature, settings.top_k), settings.top_p)
+    # On the CPU, where generators live; the rows' probabilities are small.
+    probabilities = torch.softmax(logits, dim=-1).cpu()
+    drawn = [
+        torch.multinomial(row, 1, generator=generator)
+        for row, generator in zip(probabilities, generators, strict=True)
+    ]
+    return torch.cat(drawn).to(logits.device)
+
+
+def _keep_top_k(logits: Tensor, top_k: int) -> Tensor:
+    if top_k == 0 or top_k >= logits.shape[-1]:
+        return logits
+    lowest_kept = logits.topk(top_k, dim=-1).values[:, -1:]
+    return logits.masked_fill(logits < lowest_kept, -torch.inf)
+
+
+def _keep_top_p(logits: Tensor, top_p: float) -> Tensor:
+    """Nucleus (Holtzman et al. 2020): the fewest most likely tokens that together reach top_p."""
+    if top_p >= 1.0:
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True)
+    probabilities = torch.softmax(ordered, dim=-1)
+    reached_before = probabilities.cumsum(dim=-1) - probabilities >= top_p
+    dropped = torch.zeros_like(reached_before).scatter(-1, order, reached_before)
+    return logits.masked_fill(dropped, -torch.inf)

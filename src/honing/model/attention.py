@@ -1,0 +1,133 @@
+"""Isolated attention for packed rows: examples lie end to end, and none sees another.
+
+The plain form is transformers' own: from position ids that start again it builds a (T, T) mask.
+The fast form computes each example's attention apart, with no mask at all. It is registered with
+transformers under a name and gets the examples' lengths through the model's keyword arguments,
+which gradient checkpointing hands over again when it recomputes a block. Without lengths, in
+generation and for padded batches, it is the library's own attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "honing_isolated"
+
+_without_mask: ContextVar[bool] = ContextVar("_without_mask", default=False)
+
+
+def isolated_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    segment_lengths: tuple[int, ...] | None = None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention inside each segment of a packed row.
+
+    query: (1, H, T, D); key, value: (1, H_kv, T, D); sum(segment_lengths) == T.
+    Returns (1, T, H, D), as transformers' attention functions do.
+    """
+    if segment_lengths is None and softcap is None:
+        options |= {"scaling": scaling, "sliding_window": sliding_window}
+        plain: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **options
+        )
+        return plain
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key = key.repeat_interleave(groups, dim=1)
+        value = value.repeat_interleave(groups, dim=1)
+    if segment_lengths is None:
+        # The library's function for softcap wants masks of another form.
+        mask = _causal(query, key) if attention_mask is None else attention_mask
+        return _softcapped(query, key, value, mask, scaling, softcap).transpose(1, 2), None
+    parts = [torch.split_with_sizes(x, segment_lengths, dim=2) for x in (query, key, value)]
+    attended = [
+        _attend(q, k, v, scaling, sliding_window, softcap) for q, k, v in zip(*parts, strict=True)
+    ]
+    return torch.cat(attended, dim=2).transpose(1, 2), None
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """Causal attention over one example. All: (1, H, T, D)."""
+    T = query.shape[2]
+    windowed = sliding_window is not None and sliding_window < T
+    if softcap is None and not windowed:
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+    mask = _causal(query, key)
+    if windowed:
+        # A query sees sliding_window keys, its own among them, as in transformers' masks.
+        mask &= torch.ones_like(mask).triu(1 - sliding_window)  # type: ignore[operator]
+    if softcap is None:
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
+    return _softcapped(query, key, value, mask, scaling, softcap)
+
+
+def _causal(query: Tensor, key: Tensor) -> Tensor:
+    """(T, S) bool: the last query sees every key, each one before it a key less."""
+    T, S = query.shape[2], key.shape[2]
+    return torch.ones(T, S, dtype=torch.bool, device=query.device).tril(S - T)
+
+
+def _softcapped(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor,
+    scaling: float | None,
+    softcap: float | None,
+) -> Tensor:
+    """Gemma 2: scores are squashed before the softmax, which the fused functions cannot do.
+
+    mask: bool, True where a key is seen.
+    """
+    scores = query @ key.transpose(-2, -1) * (scaling or query.shape[-1] ** -0.5)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    # Not -inf: a query in padding may see no key at all, and would be NaN.
+    scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    return torch.softmax(scores, dim=-1, dtype=wide).to(value.dtype) @ value
+
+
+def _mask(*arguments: Any, **options: Any) -> Tensor | None:
+    mask: Tensor | None = None if _without_mask.get() else sdpa_mask(*arguments, **options)
+    return mask
+
+
+AttentionInterface.register(NAME, isolated_attention)
+AttentionMaskInterface.register(NAME, _mask)
+
+
+@contextmanager
+def no_mask() -> Iterator[None]:
+    """Inside, no mask is built: for a forward pass over a packed row with its lengths."""
+    token = _without_mask.set(True)
+    try:
+        yield
+    finally:
+        _without_mask.reset(token)

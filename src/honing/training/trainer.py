@@ -1,0 +1,373 @@
+"""The loop: epochs of steps, steps of micro-batches, and plain ifs for all that happens between."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from honing.config import TrainConfig
+from honing.data.encode import Tokens
+from honing.data.pack import (
+    Batch,
+    epoch_order,
+    packed_batch,
+    padded_batch,
+    plan_rows,
+    steps_of_epoch,
+)
+from honing.errors import TrainingDiverged, UserError
+from honing.model.device import peak_memory_bytes, random_states, set_random_states
+from honing.model.dropout import use_cheap_dropout
+from honing.model.forward import (
+    head_of,
+    hidden_states,
+    keeps_examples_apart,
+    plain_model,
+    use_isolated_attention,
+)
+from honing.model.load import Model
+from honing.model.lora import check_adapters_learn, trainable_parameters
+from honing.run import RunFolder
+from honing.training.checkpoint import (
+    CheckpointSizes,
+    read_state,
+    remove_old_checkpoints,
+    write_checkpoint,
+)
+from honing.training.loss import response_loss
+from honing.training.progress import LoggedEvaluation, LoggedSteps, Progress, perplexity
+from honing.training.schedule import learning_rate
+from honing.training.state import EpochRecord, Totals, TrainState, state_from_record
+
+Samples = tuple[tuple[str, str], ...]
+
+ROW_TOKENS = 512
+"""Tokens of a packed row, where max_length does not ask for more: enough to keep the matrix
+products busy, short enough for the activations of a small machine."""
+
+
+class Interrupted(Exception):
+    """A signal asked the training to stop; a checkpoint was saved."""
+
+
+class Trainer:
+    """Trains the adapters of a model on encoded rows.
+
+    model: has adapters attached, all else frozen. train, val: encoded rows; val may be empty.
+    settings: without "auto" in it. run: where checkpoints go; None keeps nothing.
+    about: what checkpoints say of themselves. sample: answers to a few validation prompts.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        train: Sequence[Tokens],
+        val: Sequence[Tokens],
+        settings: TrainConfig,
+        *,
+        seed: int,
+        device: str = "cpu",
+        max_length: int = 512,
+        run: RunFolder | None = None,
+        about: dict[str, Any] | None = None,
+        progress: Progress | None = None,
+        sample: Callable[[], Samples] | None = None,
+    ) -> None:
+        self.model = model
+        self.rows = train
+        self.val_rows = val[: settings.max_val_rows] if settings.max_val_rows else val
+        self.settings = settings
+        self.seed = seed
+        self.device = device
+        self.row_tokens = max(ROW_TOKENS, max_length) if settings.packing else None
+        self.run = run
+        self.about = about or {}
+        self.steps_per_epoch = math.ceil(len(train) / settings.global_batch_size)
+        self.num_steps = settings.epochs * self.steps_per_epoch
+        if settings.max_steps is not None:
+            self.num_steps = min(self.num_steps, settings.max_steps)
+        self.progress = progress or Progress(None, self.num_steps, show=False)
+        self.sample = sample or (lambda: ())
+        self.state = TrainState()
+        self.checkpoint_sizes: CheckpointSizes | None = None
+        self.stop_requested = False
+        self._lengths = [len(row.ids) for row in train]
+        self._val_lengths = [len(row.ids) for row in self.val_rows]
+        self._prepare_model()
+
+    def _prepare_model(self) -> None:
+        plain = plain_model(self.model)
+        use_isolated_attention(self.model)
+        if self.settings.packing and not keeps_examples_apart(self.model):
+            raise UserError(
+                "train.packing: examples in one row would see each other in this kind of model "
+                f"({plain.config.model_type}); use train.packing=false"
+            )
+        if self.settings.gradient_checkpointing:
+            # Its name from transformers 5.23 on; the old one warns there.
+            enable = getattr(plain, "activation_checkpointing_enable", None)
+            (enable or plain.gradient_checkpointing_enable)({"use_reentrant": False})
+        if self.device == "cpu":
+            use_cheap_dropout(self.model)
+        self.head = head_of(self.model)
+        self.parameters = [parameter for _, parameter in trainable_parameters(self.model)]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=self.device == "cuda",
+        )
+        scaled = plain.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device, enabled=scaled)
+
+    # The loop
+
+    def train(self) -> TrainState:
+        """All epochs, from where the state stands.
+
+        Raises Interrupted after a requested stop, and TrainingDiverged where a loss or gradient
+        is not finite; the last good checkpoint then stands.
+        """
+        self.progress.start(self.state.step)
+        try:
+            if self.state.step == 0 and self.val_rows:
+                self.state.base_loss = self._validate(note=" (the base model)")
+            while self.state.step < self.num_steps and not self.state.stopped_early:
+                self.train_epoch()
+            if self.run is not None:
+                self._write(self.run.final)
+        finally:
+            self.progress.close()
+        return self.state
+
+    def train_epoch(self) -> None:
+        """The steps that are left of the epoch in progress."""
+        settings, state = self.settings, self.state
+        order = epoch_order(len(self.rows), self.seed, state.epoch)
+        steps = steps_of_epoch(order, settings.global_batch_size)
+        for members in steps[state.step_in_epoch :]:
+            self._train_step(members)
+            ends_epoch = state.step_in_epoch == len(steps)
+            is_last = state.step == self.num_steps
+            is_better = False
+            if state.step % settings.log_every == 0 or is_last:
+                self._log_steps()
+            if self.val_rows and (self._is_due(settings.eval_every, ends_epoch) or is_last):
+                is_better = self._validate_and_compare()
+            done = is_last or state.stopped_early
+            if ends_epoch or done:
+                self._end_epoch()
+            save = self._is_due(settings.save_every, ends_epoch) or is_better or done
+            if save or self.stop_requested:
+                self.save_checkpoint()
+            if done:
+                return
+            if self.stop_requested:
+                raise Interrupted
+
+    def _is_due(self, every: int | str, ends_epoch: bool) -> bool:
+        if every == "epoch":
+            return ends_epoch
+        return every != "never" and self.state.step % int(every) == 0
+
+    def _end_epoch(self) -> None:
+        state = self.state
+        val_loss = state.val_loss if state.val_step == state.step else None
+        state.history.append(EpochRecord(state.epoch, state.epoch_totals, val_loss))
+        state.epoch += 1
+        state.step_in_epoch = 0
+        state.epoch_totals = Totals()
+
+    # One step
+
+    def _train_step(self, members: Sequence[int]) -> None:
+        """One optimizer step: the sum of losses over the step's supervised tokens, divided by
+        their number, however they are laid out in micro-batches."""
+        started = time.perf_counter()
+        state = self.state
+        rate = learning_rate(state.step, self.num_steps, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        batches = self._batches(self.rows, self._lengths, members)
+        num_supervised = sum(batch.num_supervised for batch in batches)
+        loss_nats = torch.zeros((), device=self.device, dtype=torch.float64)
+        for batch in batches:
+            sum_nats, _ = self._loss(batch)
+            torch.autograd.backward(self.scaler.scale(sum_nats / num_supervised))
+            loss_nats += sum_nats.detach()
+        loss = float(loss_nats)
+        self._check_finite(loss, "loss", members)
+        self.scaler.unscale_(self.optimizer)
+        if state.step == 0:
+            check_adapters_learn(self.model)
+        norm = self._clip_gradients()
+        if not self.scaler.is_enabled():  # with a scaler, a step that overflows is left out
+            self._check_finite(norm, "gradient", members)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        state.step_in_epoch += 1
+        totals = Totals(
+            loss_nats=loss,
+            num_supervised=num_supervised,
+            num_tokens=sum(batch.num_tokens for batch in batches),
+            num_micro_batches=len(batches),
+            num_steps=1,
+            grad_norm=norm if math.isfinite(norm) else 0.0,  # a step that was left out
+            seconds=time.perf_counter() - started,
+        )
+        state.epoch_totals += totals
+        state.unlogged += totals
+        self.progress.stepped(totals.mean_loss, rate)
+
+    def _batches(
+        self, rows: Sequence[Tokens], lengths: Sequence[int], members: Sequence[int]
+    ) -> list[Batch]:
+        plan = plan_rows(
+            members,
+            lengths,
+            micro_batch_size=int(self.settings.micro_batch_size),
+            row_tokens=self.row_tokens,
+        )
+        lay_out = packed_batch if self.settings.packing else padded_batch
+        return [lay_out([rows[index] for index in row]) for row in plan]
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, int]:
+        """(sum_nats, num_tokens) of a micro-batch."""
+        mask = batch.attention_mask
+        hidden = hidden_states(
+            self.model,
+            torch.from_numpy(batch.input_ids).to(self.device),
+            torch.from_numpy(batch.position_ids).to(self.device),
+            None if mask is None else torch.from_numpy(mask).to(self.device),
+            batch.segment_lengths,
+        )
+        return response_loss(hidden, torch.from_numpy(batch.labels).to(self.device), self.head)
+
+    def _clip_gradients(self) -> float:
+        limit = self.settings.max_grad_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, math.inf if limit is None else limit)
+        return float(norm)
+
+    def _check_finite(self, value: float, what: str, members: Sequence[int]) -> None:
+        if math.isfinite(value):
+            return
+        rows = ", ".join(self.rows[index].example_id for index in members)
+        raise TrainingDiverged(
+            f"the {what} of step {self.state.step + 1} is not a finite number ({value}), "
+            f"in rows {rows}; {self._what_stands()}look at these rows, or lower train.learning_rate"
+        )
+
+    def _what_stands(self) -> str:
+        kept = self.run.linked("last") if self.run else None
+        return f"the checkpoint {kept} stands; " if kept else ""
+
+    # Validation
+
+    def evaluate(self) -> tuple[float, int]:
+        """(sum_nats, num_tokens) over the validation rows; the same for any batch size."""
+        total, num_tokens = 0.0, 0
+        self.model.eval()
+        with torch.no_grad():
+            members = range(len(self.val_rows))
+            for batch in self._batches(self.val_rows, self._val_lengths, members):
+                sum_nats, number = self._loss(batch)
+                total += float(sum_nats)
+                num_tokens += number
+        return total, num_tokens
+
+    def _validate(self, note: str = "") -> float:
+        total, num_tokens = self.evaluate()
+        loss = total / num_tokens
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"the validation loss after step {self.state.step} is not a finite number "
+                f"({loss}); {self._what_stands()}lower train.learning_rate"
+            )
+        epoch = self.state.step / self.steps_per_epoch
+        samples = self.sample()
+        logged = LoggedEvaluation(self.state.step, epoch, loss, perplexity(loss), samples)
+        self.progress.evaluated(logged, note)
+        return loss
+
+    def _validate_and_compare(self) -> bool:
+        """Measure the validation loss; whether it is the lowest so far."""
+        state = self.state
+        state.val_loss, state.val_step = self._validate(), state.step
+        is_better = state.best_loss is None or state.val_loss < state.best_loss
+        if is_better:
+            state.best_loss, state.best_step = state.val_loss, state.step
+        state.num_evaluations_without_gain += 1
+        if is_better:
+            state.num_evaluations_without_gain = 0
+        patience = self.settings.early_stopping_patience
+        state.stopped_early = bool(patience and state.num_evaluations_without_gain >= patience)
+        return is_better
+
+    def _log_steps(self) -> None:
+        state = self.state
+        sums, state.unlogged = state.unlogged, Totals()
+        self.progress.logged(
+            LoggedSteps(
+                step=state.step,
+                epoch=state.step / self.steps_per_epoch,
+                train_loss=sums.mean_loss,
+                learning_rate=learning_rate(state.step - 1, self.num_steps, self.settings),
+                grad_norm=sums.grad_norm / sums.num_steps,
+                tokens_per_s=sums.num_tokens / sums.seconds,
+                memory_bytes=peak_memory_bytes(self.device),
+            )
+        )
+
+    # Checkpoints
+
+    def save_checkpoint(self) -> Path | None:
+        """Write checkpoints/step-NNNNNN, point `last` at it, and `best` where it is the best."""
+        if self.run is None:
+            return None
+        folder = self.run.step_checkpoint(self.state.step)
+        self._write(folder)
+        self.run.link("last", folder)
+        if self.state.best_step == self.state.step:
+            self.run.link("best", folder)
+        remove_old_checkpoints(self.run, self.settings.keep_last)
+        return folder
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Continue from a checkpoint: adapter, optimizer, place in the order, random states."""
+        record = read_state(folder, self.model)
+        self.state = state_from_record(record["train_state"])
+        self.optimizer.load_state_dict(record["optimizer"])
+        self.scaler.load_state_dict(record["scaler"])
+        set_random_states(self.device, record["random_states"])
+        best = self.state.best_step
+        if self.run is not None and best and self.run.step_checkpoint(best).is_dir():
+            # A damaged checkpoint after this one may have been better.
+            self.run.link("best", self.run.step_checkpoint(best))
+
+    def _write(self, folder: Path) -> None:
+        record = {
+            "train_state": asdict(self.state),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            # Order and layout come from (seed, epoch): torch's are the only random states in use.
+            "random_states": random_states(self.device),
+        }
+        state = self.state
+        metrics = {
+            "step": state.step,
+            "base_val_loss": state.base_loss,
+            "val_loss": state.val_loss if state.val_step == state.step else None,
+        }
+        self.checkpoint_sizes = write_checkpoint(
+            folder, self.model, record, {**self.about, "metrics": metrics}
+        )

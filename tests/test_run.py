@@ -1,0 +1,342 @@
+"""Where a run's files lie; pointers to checkpoints; files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from honing.errors import UserError
+from honing.run import RunFolder, cannot_write, write_json, write_text
+
+ADVICE = "free some space or choose another output_dir"
+
+
+def a_run(root: Path, *steps: int) -> RunFolder:
+    """A folder with empty checkpoints of these steps."""
+    run = RunFolder(root)
+    for step in steps:
+        run.step_checkpoint(step).mkdir(parents=True)
+    return run
+
+
+def no_links(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def full_disk(*_: object) -> NoReturn:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def names_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+# --- paths
+
+
+def test_each_file_of_a_run_has_its_place(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    paths = {
+        run.config: "config.yaml",
+        run.data_report: "data_report.json",
+        run.splits: "splits",
+        run.split_file("val"): "splits/val.jsonl",
+        run.checkpoints: "checkpoints",
+        run.step_checkpoint(7): "checkpoints/step-000007",
+        run.step_checkpoint(1_234_567): "checkpoints/step-1234567",
+        run.final: "checkpoints/final",
+        run.logs: "logs",
+        run.metrics: "metrics.jsonl",
+        run.report_json: "training_report.json",
+        run.report_markdown: "training_report.md",
+    }
+    assert {path.relative_to(tmp_path).as_posix(): name for path, name in paths.items()} == {
+        name: name for name in paths.values()
+    }
+
+
+def test_naming_the_files_of_a_run_makes_none(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "outputs")
+    assert run.step_checkpoints() == []
+    assert run.linked("best") is None
+    assert run.checkpoint_to_use() is None
+    assert not run.holds_a_run()
+    run.clear()
+    assert names_below(tmp_path) == set()
+
+
+def test_checkpoints_of_steps_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    run = a_run(tmp_path, 1_000_000, 999_999, 2, 10)
+    for other in ("step-new", "final", ".step-000003.new"):
+        (run.checkpoints / other).mkdir()
+    (run.checkpoints / "step-000004").write_text("a file")
+    assert run.step_checkpoints() == [
+        run.step_checkpoint(step) for step in (2, 10, 999_999, 1_000_000)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "holds"),
+    [
+        ("config.yaml", True),
+        ("metrics.jsonl", True),
+        ("checkpoints/x", True),
+        ("data_report.json", False),
+        ("splits/train.jsonl", False),
+        ("my notes.txt", False),
+    ],
+)
+def test_a_run_is_held_where_a_training_was_started(tmp_path: Path, file: str, holds: bool) -> None:
+    write_text(tmp_path / file, "")
+    assert RunFolder(tmp_path).holds_a_run() is holds
+
+
+def test_a_run_is_finished_when_its_report_is_written(tmp_path: Path) -> None:
+    run = a_run(tmp_path, 1)
+    assert not run.is_finished()
+    write_json(run.report_json, {})
+    assert run.is_finished()
+
+
+# --- clear
+
+
+def a_full_run(root: Path) -> RunFolder:
+    run = a_run(root, 5, 10)
+    for folder in (run.final, run.checkpoints / ".step-000015.new"):
+        folder.mkdir()
+    write_text(run.step_checkpoint(5) / "honing.json", "{}")
+    run.link("last", run.step_checkpoint(10))
+    run.link("best", run.step_checkpoint(5))
+    for split in ("train", "val", "test"):
+        write_text(run.split_file(split), "")
+    written = (run.config, run.data_report, run.metrics, run.report_json, run.report_markdown)
+    for path in (*written, run.logs / "events.out.tfevents.1.host.2.0"):
+        write_text(path, "")
+    return run
+
+
+def test_clear_removes_all_that_a_run_wrote(tmp_path: Path) -> None:
+    run = a_full_run(tmp_path)
+    run.clear()
+    assert names_below(tmp_path) == set()
+    assert not run.holds_a_run()
+
+
+def test_clear_leaves_what_a_run_did_not_write(tmp_path: Path) -> None:
+    run = a_full_run(tmp_path)
+    foreign = {
+        "notes.txt",
+        "my_logs/a.txt",
+        "logs/server.log",
+        "splits/mine.csv",
+        "checkpoints/step-by-step.md",
+        "checkpoints/kept/adapter.safetensors",
+    }
+    for name in foreign:
+        write_text(tmp_path / name, "mine")
+    run.clear()
+    assert {name for name in names_below(tmp_path) if (tmp_path / name).is_file()} == foreign
+
+
+def test_clear_does_not_follow_links_out_of_the_folder(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    write_text(elsewhere / "adapter.safetensors", "mine")
+    run = a_run(tmp_path / "run", 1)
+    os.symlink(elsewhere, run.final)
+    run.clear()
+    assert (elsewhere / "adapter.safetensors").read_text() == "mine"
+    assert names_below(tmp_path / "run") == set()
+
+
+def test_clear_says_what_it_cannot_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_full_run(tmp_path)
+    monkeypatch.setattr(Path, "unlink", no_links)
+    with pytest.raises(UserError) as caught:
+        run.clear()
+    assert str(caught.value) == (
+        f"{tmp_path}: the old run cannot be removed (Operation not permitted); "
+        "choose another output_dir"
+    )
+
+
+# --- pointers
+
+
+def test_a_link_is_relative_and_moves_with_its_folder(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "a", 5)
+    run.link("best", run.step_checkpoint(5))
+    assert os.readlink(run.checkpoints / "best") == "step-000005"
+    moved = RunFolder((tmp_path / "a").rename(tmp_path / "b"))
+    assert moved.linked("best") == moved.step_checkpoint(5)
+
+
+def test_a_newer_link_replaces_an_older_one_in_one_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path, 5, 10)
+    run.link("last", run.step_checkpoint(5))
+    renames: list[tuple[str, str, Path | None]] = []
+    replace = os.replace
+
+    def watched(source: Path, target: Path) -> None:
+        renames.append((source.name, target.name, run.linked("last")))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", watched)
+    run.link("last", run.step_checkpoint(10))
+    assert renames == [(".last.new", "last", run.step_checkpoint(5))]
+    assert run.linked("last") == run.step_checkpoint(10)
+    assert names_below(run.checkpoints) == {"step-000005", "step-000010", "last"}
+
+
+def test_where_there_are_no_links_a_file_holds_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "symlink", no_links)
+    run = a_run(tmp_path, 5, 10)
+    for step in (5, 10):
+        run.link("best", run.step_checkpoint(step))
+        assert (run.checkpoints / "best").read_bytes() == b"step-%06d\n" % step
+        assert run.linked("best") == run.step_checkpoint(step)
+    monkeypatch.undo()
+    run.link("best", run.step_checkpoint(5))
+    assert (run.checkpoints / "best").is_symlink()
+    assert names_below(run.checkpoints) == {"step-000005", "step-000010", "best"}
+
+
+def test_a_link_left_aside_by_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
+    run = a_run(tmp_path, 5)
+    os.symlink("step-000001", run.checkpoints / ".best.new")
+    run.link("best", run.step_checkpoint(5))
+    assert run.linked("best") == run.step_checkpoint(5)
+
+
+@pytest.mark.parametrize("as_link", [True, False])
+@pytest.mark.parametrize(
+    "target",
+    ["../../etc", "/etc", "../other", "..", ".", "step-000009", "step-000005/x", "x" * 255],
+)
+def test_a_pointer_to_something_else_is_not_followed(
+    tmp_path: Path, target: str, as_link: bool
+) -> None:
+    run = a_run(tmp_path / "run", 5)
+    (run.step_checkpoint(5) / "x").mkdir()
+    for outside in ("run/etc", "run/other", "etc"):
+        (tmp_path / outside).mkdir()
+    pointer = run.checkpoints / "best"
+    if as_link:
+        os.symlink(target, pointer)
+    else:
+        pointer.write_text(target + "\n")
+    assert run.linked("best") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\0", b"\xff\xfe", b"x" * 10_000])
+def test_a_damaged_pointer_file_points_nowhere(tmp_path: Path, content: bytes) -> None:
+    run = a_run(tmp_path, 5)
+    (run.checkpoints / "best").write_bytes(content)
+    assert run.linked("best") is None
+
+
+def test_a_copy_in_which_the_link_became_a_folder_is_that_checkpoint(tmp_path: Path) -> None:
+    run = a_run(tmp_path, 5)
+    write_text(run.checkpoints / "best" / "honing.json", "{}")
+    assert run.linked("best") == run.checkpoints / "best"
+    run.link("best", run.step_checkpoint(5))
+    assert run.linked("best") == run.step_checkpoint(5)
+
+
+def test_a_link_that_cannot_be_made_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path, 5)
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(UserError) as caught:
+        run.link("best", run.step_checkpoint(5))
+    expected = f"{run.checkpoints / 'best'}: cannot be written (No space left on device); {ADVICE}"
+    assert str(caught.value) == expected
+    assert names_below(run.checkpoints) == {"step-000005"}
+
+
+def test_the_best_checkpoint_is_used_then_the_final_then_the_last(tmp_path: Path) -> None:
+    run = a_run(tmp_path, 5, 10)
+    run.link("last", run.step_checkpoint(10))
+    assert run.checkpoint_to_use() == run.step_checkpoint(10)
+    run.final.mkdir()
+    assert run.checkpoint_to_use() == run.final
+    run.link("best", run.step_checkpoint(5))
+    assert run.checkpoint_to_use() == run.step_checkpoint(5)
+
+
+# --- files written whole
+
+
+def test_text_is_written_as_utf8_with_plain_line_ends_into_a_new_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    write_text(path, "한국어\n둘\r\n")
+    assert path.read_bytes() == "한국어\n둘\r\n".encode()
+    assert names_below(tmp_path) == {"a", "a/b.txt"}
+
+
+def test_a_record_is_written_as_readable_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "r.json", {"이름": [1, None]})
+    text = (tmp_path / "r.json").read_text(encoding="utf-8")
+    assert text == '{\n "이름": [\n  1,\n  null\n ]\n}\n'
+    assert json.loads(text) == {"이름": [1, None]}
+
+
+@pytest.mark.parametrize("fails", ["replace", "fsync"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    path = tmp_path / "metrics.json"
+    write_text(path, "old")
+    monkeypatch.setattr(os, fails, full_disk)
+    with pytest.raises(UserError) as caught:
+        write_text(path, "new")
+    assert str(caught.value) == f"{path}: cannot be written (No space left on device); {ADVICE}"
+    assert path.read_text() == "old"
+    assert names_below(tmp_path) == {"metrics.json"}
+
+
+def test_an_interrupted_write_leaves_nothing_beside_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: int) -> NoReturn:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert names_below(tmp_path) == {"a.txt"}
+
+
+def test_a_path_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "")
+    path = tmp_path / "file" / "a.txt"
+    with pytest.raises(UserError) as caught:
+        write_text(path, "x")
+    assert str(caught.value) == f"{path}: cannot be written (File exists); {ADVICE}"
+
+
+def test_a_folder_in_the_way_cannot_be_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(UserError) as caught:
+        write_text(tmp_path / "a.txt", "x")
+    expected = f"{tmp_path / 'a.txt'}: cannot be written (Is a directory); {ADVICE}"
+    assert str(caught.value) == expected
+    assert names_below(tmp_path) == {"a.txt"}
+
+
+def test_an_error_without_a_reason_of_its_own_is_still_told() -> None:
+    error: Any = OSError("odd")
+    assert cannot_write(Path("x"), error) == f"x: cannot be written (odd); {ADVICE}"
