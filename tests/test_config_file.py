@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from honing.config import (
     SplitFiles,
     TrainConfig,
 )
-from honing.config_file import dump_config, load_config, setting_keys
+from honing.config_file import dump_config, load_config, schema_text, setting_keys
 from honing.errors import UserError
 
 TEMPLATE_NAMES = "'instruction', 'alpaca', 'alpaca-ko', 'koalpaca-v1.0', 'koalpaca-v1.1' or 'chat'"
@@ -390,3 +391,12 @@ def test_setting_keys_are_the_places_where_a_value_can_stand() -> None:
     assert {"seed", "data.source", "data.source.train", "data.template.prompt"} <= keys
     assert "data.columns.output" in keys
     assert keys.isdisjoint({"data", "train", "data.columns"})
+
+
+def test_the_schema_for_editors_describes_every_section() -> None:
+    schema = json.loads(schema_text())
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert list(schema["properties"]) == list(Config.model_fields)
+    assert schema["properties"]["seed"]["description"] == (
+        "Seed of splits, order, adapters and dropout."
+    )

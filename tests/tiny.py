@@ -30,6 +30,9 @@ from honing.data.template import choose_template, render
 from honing.model.load import text_encoder
 from honing.model.lora import attach_lora
 
+# Products this small are done before a second thread wakes up; on a busy machine, ten times slower.
+torch.set_num_threads(1)
+
 ARCHITECTURES = ("gpt2", "llama", "qwen", "gemma", "gpt_neox")
 
 SPECIAL_TOKENS = ["<|end|>", "<|im_start|>", "<|im_end|>"]
@@ -41,7 +44,8 @@ CHAT_TEMPLATE = (
 )
 
 _WORDS = [
-    "### Instruction:\n대한민국의 수도는 어디인가요?\n\n### Response:\n대한민국의 수도는 서울입니다.",
+    "### Instruction:\n대한민국의 수도는 어디인가요?\n\n"
+    "### Response:\n대한민국의 수도는 서울입니다.",
     "### Input:\n안녕하세요. 오늘 날씨가 좋네요.\n\nThe quick brown fox jumps over the lazy dog.",
     "### 질문: 물은 몇 도에서 끓나요?\n\n### 답변: 물은 섭씨 100도에서 끓습니다. 0123456789",
 ]

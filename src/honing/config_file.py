@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -326,3 +327,12 @@ def _is_section(annotation: Any) -> bool:
 
 def _takes_plain_value(annotation: Any) -> bool:
     return any(not _is_section(part) and part is not type(None) for part in _members(annotation))
+
+
+def schema_text() -> str:
+    """JSON schema of the configuration, for editors that check and complete YAML."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Config.model_json_schema(),
+    }
+    return json.dumps(schema, ensure_ascii=False, indent=1) + "\n"

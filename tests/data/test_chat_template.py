@@ -227,6 +227,16 @@ def test_words_that_a_template_trims_are_trimmed_and_others_are_not(input: str) 
     )
 
 
+@pytest.mark.parametrize(
+    ("trim", "answer"),
+    [("strip()", "답"), ("rstrip()", "\n 답"), ("lstrip()", "답 "), ("lstrip('\n')", " 답 ")],
+)
+def test_a_template_may_trim_one_side_alone(trim: str, answer: str) -> None:
+    template = CHAT_TEMPLATE.replace("['content']", f"['content'].{trim}")
+    prompt = render(chat(Exchange("질문", "\n 답 ")), template)
+    assert prompt.segments[3] == Segment(answer, supervised=True, literal=True)
+
+
 def test_a_template_without_end_tokens_ends_each_answer_with_the_end_of_text() -> None:
     expected = (
         Segment("Q: "),
@@ -269,6 +279,21 @@ def test_turns_with_nothing_between_them_end_all_the_same() -> None:
         Segment("둘?", literal=True, cut_order=2),
         Segment("2", supervised=True, literal=True),
         Segment("", supervised=True, ends_answer=True),
+    )
+
+
+def test_where_only_the_whole_chat_has_an_end_token_earlier_answers_end_the_text() -> None:
+    assert render(TWO, LINES + END, "all_turns").segments == (
+        Segment("Q: "),
+        Segment("하나?\n\n재료", literal=True),
+        Segment("\nA: "),
+        Segment("1", supervised=True, literal=True),
+        Segment("", supervised=True, ends_answer=True),
+        Segment("\nQ: "),
+        Segment("둘?", literal=True, cut_order=2),
+        Segment("\nA: "),
+        Segment("2", supervised=True, literal=True),
+        Segment(f"\n{END}", supervised=True),
     )
 
 

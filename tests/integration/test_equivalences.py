@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers import AttentionInterface
 
 import honing.model.attention
 from honing.data.encode import Tokens
@@ -58,7 +59,7 @@ def reference_gradient(architecture: str, dtype: torch.dtype, *settings: tuple[s
         logits = model(input_ids=torch.tensor([row.ids])).logits[0, :-1]
         targets = torch.tensor(row.labels)[1:]
         sum_nats = cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
-        (sum_nats / num_supervised).backward()
+        torch.autograd.backward(sum_nats / num_supervised)
     return _flat_gradient(model)
 
 
@@ -180,8 +181,7 @@ def test_a_broken_isolation_would_be_noticed(
         whole = None if segment_lengths is None else (sum(segment_lengths),)
         return isolated(*arguments, segment_lengths=whole, **options)
 
-    interface = honing.model.attention.AttentionInterface
-    monkeypatch.setitem(interface._global_mapping, honing.model.attention.NAME, broken)
+    monkeypatch.setitem(AttentionInterface._global_mapping, honing.model.attention.NAME, broken)
     model = adapted_model(architecture)
     use_isolated_attention(model)
     first, second = ROWS[:2]

@@ -13,7 +13,7 @@ from honing.config import DataConfig, SplitFiles
 from honing.data.audit import LeakAudit, audit_leaks
 from honing.data.encode import Tokens, TooLong, encode_prompts
 from honing.data.example import Example
-from honing.data.read import DroppedRow, ReadRows, SourceSpec, read_source
+from honing.data.read import DroppedRow, ReadRows, read_source
 from honing.data.report import (
     MANY_TOKENS_A_SYLLABLE,
     DataReport,
@@ -24,6 +24,7 @@ from honing.data.report import (
     tokens_per_syllable,
 )
 from honing.data.sample import SAMPLE_SOURCES, sample_examples
+from honing.data.source import SourceSpec
 from honing.data.split import split_examples
 from honing.data.text_model import TextModel
 from honing.errors import UserError
@@ -59,6 +60,7 @@ class _Parts:
 
     splits: Mapping[str, EncodedSplit]
     num_groups: int | None
+    dealt_at_random: bool
     notes: tuple[str, ...]
 
 
@@ -164,7 +166,7 @@ def _check_not_empty(name: str, split: EncodedSplit, rows: ReadRows, max_length:
 def _split(encoded: Mapping[str, EncodedSplit], data: DataConfig, seed: int) -> _Parts:
     if "all" not in encoded:
         empty = EncodedSplit((), ())
-        return _Parts({name: encoded.get(name, empty) for name in SPLITS}, None, ())
+        return _Parts({name: encoded.get(name, empty) for name in SPLITS}, None, False, ())
     rows = encoded["all"]
     split = split_examples(
         rows.examples,
@@ -174,8 +176,13 @@ def _split(encoded: Mapping[str, EncodedSplit], data: DataConfig, seed: int) -> 
         seed=seed,
     )
     places = {"train": split.train, "val": split.val, "test": split.test}
-    num_groups = split.num_groups if data.split == "grouped" else None
-    return _Parts({name: _take(rows, p) for name, p in places.items()}, num_groups, split.notes)
+    at_random = data.split == "random"
+    return _Parts(
+        splits={name: _take(rows, p) for name, p in places.items()},
+        num_groups=None if at_random else split.num_groups,
+        dealt_at_random=at_random,
+        notes=split.notes,
+    )
 
 
 def _take(rows: EncodedSplit, places: Sequence[int]) -> EncodedSplit:
@@ -209,7 +216,7 @@ def _treat_leaks(parts: _Parts, audits: Mapping[str, LeakAudit], on_leak: str) -
         twin = next(iter(audits[next(iter(leaked))].twins))
         raise UserError(
             f"data.on_leak: {counts} have a twin in train ({twin.held_out_id} and "
-            f"{twin.train_id}: {twin.kind}); use data.split=grouped, or data.on_leak=drop"
+            f"{twin.train_id}: {twin.kind}); {_remedy(parts.dealt_at_random)}"
         )
     splits = dict(parts.splits)
     notes = list(parts.notes)
@@ -219,7 +226,7 @@ def _treat_leaks(parts: _Parts, audits: Mapping[str, LeakAudit], on_leak: str) -
         if not clean:
             raise UserError(
                 f"data.on_leak: drop would leave no {name} row: all of {len(ids)} have a twin in "
-                "train; use data.split=grouped"
+                "train; use other held-out rows, or data.split=grouped over all rows together"
             )
         splits[name] = _take(rows, clean)
         notes.append(f"{len(ids):,} {name} rows with a twin in train were dropped (data.on_leak)")
@@ -275,7 +282,7 @@ def _report(
         tokens_per_syllable=per_syllable,
         shown_rows=tuple(show_row(row, text) for row in train.tokens[:3]),
         notes=tuple(note for rows in read.values() for note in rows.notes) + parts.notes,
-        warnings=_warnings(data, text, audits, per_syllable),
+        warnings=_warnings(data, text, audits, _remedy(parts.dealt_at_random), per_syllable),
         fingerprint=fingerprint(parts.splits),
     )
 
@@ -284,8 +291,17 @@ def _plain(source: object) -> Any:
     return source.model_dump(exclude_none=True) if isinstance(source, SplitFiles) else source
 
 
+def _remedy(dealt_at_random: bool) -> str:
+    grouped = "data.split=grouped, or " if dealt_at_random else ""
+    return f"use {grouped}data.on_leak=drop"
+
+
 def _warnings(
-    data: DataConfig, text: TextModel, audits: Mapping[str, LeakAudit], per_syllable: float | None
+    data: DataConfig,
+    text: TextModel,
+    audits: Mapping[str, LeakAudit],
+    remedy: str,
+    per_syllable: float | None,
 ) -> tuple[str, ...]:
     warnings = []
     for name, audit in audits.items():
@@ -296,7 +312,7 @@ def _warnings(
             f"{len(audit.twins):,} of {audit.num_rows:,} {name} rows have a twin in train, so "
             f"their loss measures memory, not learning. For example {twin.held_out_id} and "
             f"{twin.train_id} ({twin.kind}): {_short(twin.held_out_text)} / "
-            f"{_short(twin.train_text)}. Use data.split=grouped, or data.on_leak=drop"
+            f"{_short(twin.train_text)}. {remedy}"
         )
     if per_syllable is not None and per_syllable > MANY_TOKENS_A_SYLLABLE:
         room = round((text.context_length or data.max_length) / per_syllable)

@@ -21,7 +21,10 @@ def keep_mask(num_elements: int, rate: float, device: torch.device) -> Tensor:
     words = torch.empty(-(-num_elements // 4), dtype=torch.int64, device=device)
     words.random_(torch.iinfo(torch.int64).min, None)
     values = words.view(torch.int16)[:num_elements]
-    return values >= round(rate * _LEVELS) - _LEVELS // 2
+    num_dropped = min(
+        round(rate * _LEVELS), _LEVELS - 1
+    )  # of 65,536 values; the type holds no more
+    return values >= num_dropped - _LEVELS // 2
 
 
 class CheapDropout(nn.Module):

@@ -20,6 +20,7 @@ from honing.data.encode import TextEncoder
 from honing.data.template import Template
 from honing.data.text_model import TextModel
 from honing.errors import UserError
+from honing.hub import hub_is_reachable, use_cache_if_unreachable
 from honing.model.gguf import converted_folder
 
 Model = Any
@@ -39,6 +40,9 @@ class Base:
 
     @property
     def arguments(self) -> dict[str, Any]:
+        """For from_pretrained. Without a network, what the Hub's cache holds still loads."""
+        if not self.is_local:
+            use_cache_if_unreachable()
         return {
             "pretrained_model_name_or_path": self.location,
             "local_files_only": self.is_local,
@@ -230,10 +234,14 @@ def _load_failure(base: Base, what: str, error: Exception) -> str:
             f"model.base: {base.name}: the Hub does not give this model to everyone; accept its "
             "terms there and log in with 'hf auth login', or check the spelling"
         )
+    if not hub_is_reachable():
+        return (
+            f"model.base: {base.name}: no such folder here, and the Hub cannot be reached; name a "
+            f"local folder or .gguf file, or use the embedded base {EMBEDDED_BASE}"
+        )
     return (
-        f"model.base: {base.name}: no such folder here, and the Hub cannot be reached or has no "
-        f"such model; check the spelling, name a local folder or .gguf file, or use the embedded "
-        f"base {EMBEDDED_BASE}"
+        f"model.base: {base.name}: no such folder here, and the Hub gives no {what} of that name "
+        f"({reason}); check the spelling"
     )
 
 

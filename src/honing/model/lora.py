@@ -137,6 +137,9 @@ def load_adapter(model: Model, folder: Path) -> Model:
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{folder}: holds no adapter that can be read ({reason})") from None
+    if settings.peft_type != peft.PeftType.LORA:
+        kind = peft.PeftType(settings.peft_type).value
+        raise UserError(f"{folder}: holds an adapter of type {kind}; honing reads LoRA adapters")
     settings.inference_mode = False
     # PEFT warns where this names another folder; whether the base is the same, its hash tells.
     settings.base_model_name_or_path = None

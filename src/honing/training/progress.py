@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class Progress:
     def say(self, line: str) -> None:
         """A line above the bar."""
         if self._show:
-            tqdm.write(line)
+            tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:

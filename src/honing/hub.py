@@ -1,0 +1,44 @@
+"""Is the Hub there? Asked once, so that nobody waits through a library's retries to be told no."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import sys
+from urllib.parse import urlsplit
+
+_TIMEOUT_S = 5.0
+
+
+@functools.cache
+def hub_is_reachable() -> bool:
+    """Whether a connection to the Hub opens. Behind a proxy only trying tells, so True."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
+        return True
+    from huggingface_hub import constants
+
+    address = urlsplit(constants.ENDPOINT)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        with socket.create_connection((address.hostname or "", port), timeout=_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
+def use_cache_if_unreachable() -> None:
+    """Without a network, let the Hub's libraries look into their caches and nowhere else.
+
+    They read these switches when they are imported, which may have been long ago.
+    """
+    if hub_is_reachable():
+        return
+    from huggingface_hub import constants
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants.HF_HUB_OFFLINE = True
+    if datasets := sys.modules.get("datasets"):
+        datasets.config.HF_HUB_OFFLINE = True
