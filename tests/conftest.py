@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.tiny_run import TinyRun
 
 # Tiny models gain nothing from threads, and lose much where other work runs beside them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,3 +36,19 @@ def packaged_model() -> str:
     from honing.config import EMBEDDED_BASE
 
     return EMBEDDED_BASE
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that `model.base` can name: a tiny random Llama, its context 256 positions."""
+    from tests.tiny import save_tiny_base
+
+    return save_tiny_base(tmp_path_factory.mktemp("tiny_base") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """A finished training of a tiny model. Tests that change it work on a copy."""
+    from tests.tiny_run import make_tiny_run
+
+    return make_tiny_run(tmp_path_factory.mktemp("tiny_run"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from honing.errors import HoningError, UserError
 from honing.version import VERSION
@@ -25,26 +27,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Exit status: 0 done, 1 a check failed or the training diverged, 2 the
     user's error, 130 or 143 stopped by a signal."""
     _prepare_streams()
-    parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
-    if not options.command:
-        parser.print_help()
-        return 0
     try:
-        overrides = _overrides(rest)
-        return int(options.run(options, overrides))
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
     except HoningError as error:
         return _fail(str(error), error.exit_status)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; nothing is left to say
+        _forget_stdout()  # the reader of our output has gone; nothing is left to say
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno not in _REMEDIES:
             raise
         name = error.filename or "output_dir"
-        return _fail(f"{name}: {error.strerror}; free some space or choose another folder", 2)
+        return _fail(f"{name}: {error.strerror}; {_REMEDIES[error.errno]}", 2)
+    except (MemoryError, RuntimeError) as error:
+        # torch's own type is not imported here; it is a RuntimeError.
+        if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):
+            raise
+        return _fail(
+            "memory: it is full; lower train.micro_batch_size, data.max_length or "
+            "generate.batch_size, or use a smaller model.base",
+            2,
+        )
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some space or choose another folder",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "allow it, or choose another folder",
+    errno.EPERM: "allow it, or choose another folder",
+}
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    overrides = _overrides(rest)
+    if not options.command:
+        parser.print_help()
+        return 0
+    return int(options.run(options, overrides))
+
+
+def _forget_stdout() -> None:
+    """Send what is still buffered nowhere: at its exit, Python would fail to write it."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file below it
+        file = sys.stdout.fileno()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file)
 
 
 def _fail(message: str, status: int) -> int:
@@ -54,12 +87,13 @@ def _fail(message: str, status: int) -> int:
 
 def _prepare_streams() -> None:
     """Files and pipes get UTF-8 whatever the locale; a terminal never stops at a character."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            if stream.isatty():
-                stream.reconfigure(errors="replace")
-            else:
-                stream.reconfigure(encoding="utf-8", errors="replace")
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="replace")
+    if hasattr(sys.stdin, "reconfigure") and not sys.stdin.isatty():
+        # Strict: a prompt in another encoding is an error, and not a question in other words.
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
 
 
 def _overrides(rest: Sequence[str]) -> list[str]:
@@ -71,8 +105,15 @@ def _overrides(rest: Sequence[str]) -> list[str]:
     return list(rest)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its errors are one line, as all others are; argparse alone prints the usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"command line: {message}; see {self.prog} --help")
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="honing",
         description="Tune a small language model with LoRA on your own instruction data, "
         "and see honestly whether it got better.",
@@ -83,7 +124,12 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     init = _add(commands, "init", run_init, "look at your data and write a commented configuration")
-    init.add_argument("file", metavar="FILE", help="your rows: JSON, JSONL, CSV or Parquet")
+    init.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="your rows: JSON, JSONL, CSV or Parquet; one file, several, or a folder",
+    )
     init.add_argument("--output", metavar="CONFIG", help="where to write it (default: FILE.yaml)")
     init.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
@@ -145,9 +191,14 @@ def _say_to_stderr(line: str) -> None:
 def run_init(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.init import init
 
+    # FILE takes all that is no option; what has a "=" and is no file is a setting.
+    settings = [name for name in options.files if "=" in name and not os.path.exists(name)]
+    files = [name for name in options.files if name not in settings]
+    if not files:
+        raise UserError(f"command line: no FILE among {' '.join(settings)}; name your data's file")
     output = Path(options.output) if options.output else None
     say = _say_to_stderr if options.json else print
-    written = init(Path(options.file), overrides, output, overwrite=options.overwrite, say=say)
+    written = init(files, [*settings, *overrides], output, overwrite=options.overwrite, say=say)
     if options.json:
         _print_json(written.to_record())
     return 0
@@ -155,6 +206,7 @@ def run_init(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def run_prepare(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _load(options.config, overrides)
+    from honing.data.names import as_argument
     from honing.data.report import format_report
     from honing.preparation import prepare
 
@@ -164,7 +216,7 @@ def run_prepare(options: argparse.Namespace, overrides: list[str]) -> int:
     else:
         print(format_report(data.report))
         print(f"Written: {config.output_dir}/data_report.json and splits/")
-        print(f"Next: honing train {options.config}")
+        print(f"Next: honing train {' '.join(map(as_argument, [options.config, *overrides]))}")
     return 0
 
 
@@ -182,6 +234,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> int:
             _print_json(trained.report.to_record())
         else:
             print(format_terminal(trained.report))
+    elif options.json:  # --resume of a run that is finished
+        print(trained.run.report_json.read_text(encoding="utf-8"), end="")
     return 0
 
 
@@ -190,19 +244,20 @@ def run_generate(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.generation.questions import (
         question_from_text,
         read_question_file,
-        read_question_lines,
+        read_question_text,
     )
 
+    if options.input and options.prompt is None:
+        raise UserError("--input: is the material of a --prompt; give one")
+    if options.output and Path(options.output).is_dir():
+        raise UserError(f"--output: {options.output} is a folder; name a file")
     if options.prompt is not None:
-        questions = [question_from_text(options.prompt, options.input)]
+        prompt, material = _as_utf8(options.prompt), _as_utf8(options.input)
+        questions = [question_from_text(prompt, material, "--prompt")]
     elif options.file is not None:
         questions = read_question_file(Path(options.file))
     else:
-        text = sys.stdin.read()
-        if text.lstrip().startswith("{"):
-            questions = read_question_lines(text, "standard input")
-        else:
-            questions = [question_from_text(text.strip("\n"), name="standard input")]
+        questions = read_question_text(_read_stdin(), "standard input")
     config = answering_config(options.model, overrides)
     from honing.generation.generate import generate, print_answers, write_answers
 
@@ -221,6 +276,27 @@ def run_generate(options: argparse.Namespace, overrides: list[str]) -> int:
     else:
         print_answers(generated, answers=not options.output)
     return 0
+
+
+def _read_stdin() -> str:
+    if sys.stdin.isatty():
+        _say_to_stderr("Type a prompt; Ctrl-D on a line of its own ends it.")
+    try:
+        return sys.stdin.read().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"standard input: is not UTF-8 (byte {error.start}); write it as UTF-8"
+        ) from None
+
+
+def _as_utf8(argument: str) -> str:
+    """An argument as it was typed, where a locale without Korean letters kept its bytes alone."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        with contextlib.suppress(UnicodeError):
+            return os.fsencode(argument).decode()
+    return argument
 
 
 def run_chat(options: argparse.Namespace, overrides: list[str]) -> int:

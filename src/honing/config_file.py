@@ -36,6 +36,16 @@ class _Dumper(yaml.SafeDumper):
     """Writes quotes around a text that either YAML version would read as something else."""
 
 
+class _LineDumper(_Dumper):
+    """Writes a text of several lines in double quotes, on one line."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        style = None if text.isprintable() else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_LineDumper.add_representer(str, _LineDumper.represent_text)
+
 _FLOAT = re.compile(
     r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$"
     r"|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
@@ -85,6 +95,19 @@ def dump_config(config: Config) -> str:
     record = config.model_dump(mode="json")
     text: str = yaml.dump(record, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     return text
+
+
+def dump_value(value: Any) -> str:
+    """One value as YAML on one line, which load_config reads back as the same."""
+    text: str = yaml.dump(
+        value,
+        Dumper=_LineDumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=True,
+        width=1 << 30,
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:

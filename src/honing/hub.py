@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 _TIMEOUT_S = 5.0
 
@@ -14,13 +15,14 @@ _TIMEOUT_S = 5.0
 @functools.cache
 def hub_is_reachable() -> bool:
     """Whether a connection to the Hub opens. Behind a proxy only trying tells, so True."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    if offline.upper() in {"1", "ON", "YES", "TRUE"}:
         return False
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
-        return True
     from huggingface_hub import constants
 
     address = urlsplit(constants.ENDPOINT)
+    if getproxies().keys() & {address.scheme, "all"}:
+        return True
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
         with socket.create_connection((address.hostname or "", port), timeout=_TIMEOUT_S):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from honing.config import Config
-from honing.data.prepare import PreparedData, prepare_data, split_record
+from honing.data.prepare import PreparedData, prepare_data, split_records
 from honing.data.template import choose_template
 from honing.errors import UserError
 from honing.model.load import find_base, load_tokenizer, text_model
@@ -37,7 +37,8 @@ def write_data(run: RunFolder, data: PreparedData) -> None:
     write_json(run.data_report, data.report.to_record())
     for name, split in data.splits.items():
         if split.examples:
-            lines = [json.dumps(split_record(e), ensure_ascii=False) for e in split.examples]
+            records = split_records(split.examples)
+            lines = [json.dumps(record, ensure_ascii=False) for record in records]
             write_text(run.split_file(name), "\n".join(lines) + "\n")
         else:
             run.split_file(name).unlink(missing_ok=True)

@@ -1,8 +1,12 @@
-"""Names from the user's files in messages."""
+"""Names from the user's files in messages and commands."""
 
 from __future__ import annotations
 
-from honing.data.names import listed, shown
+import shlex
+
+import pytest
+
+from honing.data.names import as_argument, listed, shown
 
 
 def test_foreign_names_stay_on_one_line() -> None:
@@ -16,3 +20,23 @@ def test_long_lists_of_names_are_cut() -> None:
     assert listed(["a" * 50, "b" * 37, "c"]) == f"{'a' * 39}…, {'b' * 37}, and 1 more"
     assert listed(["a" * 50, "b" * 50]) == f"{'a' * 39}…, and 1 more"
     assert listed(["a" * 50] * 20) == f"{'a' * 39}…, and 19 more"
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("configs/한국어-1.yaml", "configs/한국어-1.yaml"),
+        ("train.epochs=3", "train.epochs=3"),
+        ("C:/a_b,c@d+e%", "C:/a_b,c@d+e%"),
+        ("my file", "'my file'"),
+        ("a'b", "'a'\"'\"'b'"),
+        ("data.columns={a: b}", "'data.columns={a: b}'"),
+        ("~/a", "'~/a'"),
+        ("a$b", "'a$b'"),
+        ("a\nb", "'a\nb'"),
+        ("", "''"),
+    ],
+)
+def test_a_shell_takes_a_word_as_it_is(word: str, expected: str) -> None:
+    assert as_argument(word) == expected
+    assert shlex.split(expected) == [word]

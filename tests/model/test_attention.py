@@ -218,6 +218,17 @@ def test_softcap_in_a_packed_row_and_in_padded_ones_equals_the_librarys() -> Non
     assert float((uncapped - packed).norm() / packed.norm()) > 0.05
 
 
+def test_softcap_without_a_mask_is_causal_and_the_last_query_sees_every_key() -> None:
+    query, key, value = random_heads(4, 2)
+    options: Any = {"softcap": 2.0, "scaling": 0.3}
+    causal = torch.ones(T, T, dtype=torch.bool).tril()[None, None]
+    masked, _ = isolated_attention(layer(2), query, key, value, causal, **options)
+    whole, _ = isolated_attention(layer(2), query, key, value, None, **options)
+    assert torch.equal(whole, masked)
+    last, _ = isolated_attention(layer(2), query[:, :, -2:], key, value, None, **options)
+    torch.testing.assert_close(last, whole[:, -2:])
+
+
 def test_softcap_while_generating_with_a_cache() -> None:
     model = gemma2()
     ids = torch.tensor([[5, 9, 3, 7, 11, 4]])

@@ -68,8 +68,9 @@ def test_a_configured_device_that_is_not_there(machine: Any, device: str) -> Non
 
 
 def test_number_type_of_a_gpu(machine: Any) -> None:
-    machine(cuda=True, capability=(8, 6))
-    assert choose_dtype("auto", "cuda") == Choice("bfloat16", "this GPU has bfloat16 units")
+    for capability in ((8, 0), (8, 6), (12, 0)):
+        machine(cuda=True, capability=capability)
+        assert choose_dtype("auto", "cuda") == Choice("bfloat16", "this GPU has bfloat16 units")
     machine(cuda=True, capability=(7, 5))
     assert choose_dtype("auto", "cuda") == Choice(
         "float16", "this GPU has no bfloat16 units; losses are scaled"

@@ -1,7 +1,9 @@
-"""Names from the user's own files, made fit for a message of one line."""
+"""Names from the user's own files, made fit for a message of one line, or for a shell."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
@@ -28,3 +30,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean "Q"?`, or nothing where no name is near."""
     near = get_close_matches(name, list(names), n=1, cutoff=0.4)
     return f'; did you mean "{shown(near[0])}"?' if near else ""
+
+
+def as_argument(word: str) -> str:
+    """A word of a command as a shell takes it. Hangul needs no quotes, whatever shlex thinks."""
+    return word if re.fullmatch(r"[\w%+,./:=@-]+", word) else shlex.quote(word)

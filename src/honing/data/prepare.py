@@ -316,9 +316,10 @@ def _warnings(
         )
     if per_syllable is not None and per_syllable > MANY_TOKENS_A_SYLLABLE:
         room = round((text.context_length or data.max_length) / per_syllable)
+        whole = "its whole context holds" if text.context_length else "a row of this length holds"
         warnings.append(
             f"{text.name} needs {per_syllable:.1f} tokens for a Hangul syllable: training and "
-            f"answers take that much longer, and its whole context holds about {room:,} "
+            f"answers take that much longer, and {whole} about {room:,} "
             "syllables. A base that knows Korean needs under 1 (see configs/koalpaca.yaml)"
         )
     return tuple(warnings)
@@ -339,21 +340,34 @@ def fingerprint(splits: Mapping[str, EncodedSplit]) -> str:
     return digest.hexdigest()
 
 
-def split_record(example: Example) -> dict[str, Any]:
-    """One line of splits/*.jsonl, which honing can read again as a source."""
-    record: dict[str, Any] = {"id": example.id}
-    if example.group is not None:
-        record["group"] = example.group
-    if len(example.exchanges) == 1 and not example.system:
-        exchange = example.exchanges[0]
-        return record | {
-            "instruction": exchange.instruction,
-            "input": exchange.input,
-            "output": exchange.output,
-        }
+def split_records(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """The lines of one of splits/*.jsonl, which honing can read again as a source.
+
+    All of a file have the same columns: the chats' where there is one, as the reader asks for.
+    """
+    as_chats = any(len(example.exchanges) > 1 for example in examples)
+    return [_as_chat(e) if as_chats else _as_columns(e) for e in examples]
+
+
+def _as_columns(example: Example) -> dict[str, Any]:
+    exchange = example.exchanges[0]
+    return _names(example) | {
+        **({"system": example.system} if example.system else {}),
+        "instruction": exchange.instruction,
+        "input": exchange.input,
+        "output": exchange.output,
+    }
+
+
+def _as_chat(example: Example) -> dict[str, Any]:
     messages = [{"role": "system", "content": example.system}] if example.system else []
     for exchange in example.exchanges:
         question = "\n\n".join(part for part in (exchange.instruction, exchange.input) if part)
         messages.append({"role": "user", "content": question})
         messages.append({"role": "assistant", "content": exchange.output})
-    return record | {"messages": messages}
+    return _names(example) | {"messages": messages}
+
+
+def _names(example: Example) -> dict[str, Any]:
+    group = {} if example.group is None else {"group": example.group}
+    return {"id": example.id, **group}

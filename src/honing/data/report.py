@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -136,11 +135,7 @@ def report_leaks(audit: LeakAudit) -> LeakReport:
 def percentiles(lengths: Sequence[int]) -> dict[str, int]:
     """Nearest-rank percentiles: each is a length that occurs."""
     ordered = sorted(lengths)
-    return {
-        f"p{p}": ordered[max(0, math.ceil(p / 100 * len(ordered)) - 1)]
-        for p in PERCENTILES
-        if ordered
-    }
+    return {f"p{p}": ordered[-(-p * len(ordered) // 100) - 1] for p in PERCENTILES if ordered}
 
 
 def tokens_per_syllable(examples: Sequence[Example], encoder: TextEncoder) -> float | None:
@@ -194,7 +189,7 @@ def format_report(report: DataReport) -> str:
     if report.tokens_per_syllable is not None:
         lines.append(f"  {report.tokens_per_syllable:.2f} tokens a Hangul syllable")
     lines += [f"  note: {note}" for note in report.notes]
-    lines.append(f"Three rows as the model sees them; ⟦ ⟧ is learnt (template {report.template}):")
+    lines.append(f"Rows as the model sees them; ⟦ ⟧ is learnt (template {report.template}):")
     for row in report.shown_rows:
         lines.append(f"  {row.id}")
         lines += [f"  │ {line}" for line in row.text.split("\n")]

@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from honing.config import GenerateConfig
-from honing.data.encode import Tokens, encode_questions
+from honing.data.encode import Tokens, TooLong, encode_questions
 from honing.data.example import Example
+from honing.data.text_model import TextModel
 from honing.errors import UserError
 from honing.generation.decode import AnswerIds, Ends, decode_batch
 from honing.generation.open_model import OpenModel
 from honing.generation.stream import whole_characters
+from honing.model.forward import plain_model
+from honing.model.load import Model
+
+_NO_LIMIT = 1 << 30
 
 REPETITION_TOKENS = 8
 """Length of the runs of tokens by which repetition is counted; under three Hangul syllables."""
@@ -53,12 +58,15 @@ class Statistics:
 def encode_for_answering(
     opened: OpenModel, examples: Sequence[Example], settings: GenerateConfig
 ) -> list[Tokens]:
-    """Ids of the questions, cut on the left where they would leave no room for an answer."""
-    context = opened.text.context_length or 1 << 30
+    """Ids of the questions. Where one would leave no room for an answer, a chat loses its oldest
+    turns, and what is too long even so is cut on the left: num_cut says by how many tokens."""
+    context = opened.text.context_length or _NO_LIMIT
     longest = max(context - settings.max_new_tokens, context // 2)
-    prompts = [opened.text.to_prompt(example, "response") for example in examples]
     questions = []
-    for question in encode_questions(prompts, opened.text.encoder, longest):
+    encoded = _encode(opened.text, examples, longest)
+    for example, question in zip(examples, encoded, strict=True):
+        if _is_cut(question) and len(example.exchanges) > 1:
+            question = _without_oldest_turns(opened.text, example, longest)
         if not isinstance(question, Tokens):
             raise UserError(
                 f"{question.example_id}: the prompt needs {question.num_needed} tokens, and the "
@@ -66,6 +74,28 @@ def encode_for_answering(
             )
         questions.append(question)
     return questions
+
+
+def _encode(text: TextModel, examples: Sequence[Example], longest: int) -> list[Tokens | TooLong]:
+    prompts = [text.to_prompt(example, "response") for example in examples]
+    return encode_questions(prompts, text.encoder, longest)
+
+
+def _is_cut(question: Tokens | TooLong) -> bool:
+    return isinstance(question, TooLong) or question.num_cut > 0
+
+
+def _without_oldest_turns(text: TextModel, example: Example, longest: int) -> Tokens | TooLong:
+    (whole,) = _encode(text, [example], _NO_LIMIT)
+    question: Tokens | TooLong = whole
+    while len(example.exchanges) > 1:
+        example = example.without_oldest_exchange()
+        (question,) = _encode(text, [example], longest)
+        if not _is_cut(question):
+            break
+    if isinstance(whole, Tokens) and isinstance(question, Tokens):
+        return replace(question, num_cut=len(whole.ids) - len(question.ids))
+    return question
 
 
 def answer_questions(
@@ -113,9 +143,12 @@ def answer_questions(
 
 
 def stops(opened: OpenModel, settings: GenerateConfig) -> Ends:
-    """End ids of the model, and a test for the stop texts."""
+    """End ids of template, tokenizer and model, and a test for the stop texts."""
+    ids = tuple(dict.fromkeys((*opened.text.end_ids(), *_own_end_ids(opened.model))))
     if not settings.stop:
-        return Ends(opened.text.end_ids())
+        return Ends(ids)
+    if "" in settings.stop:
+        raise UserError("generate.stop: an empty text would end every answer; take it out")
     longest = max(len(text.encode()) for text in settings.stop)
 
     def is_stop_text(ids: Sequence[int]) -> bool:
@@ -123,7 +156,14 @@ def stops(opened: OpenModel, settings: GenerateConfig) -> Ends:
         tail = opened.text.decode(ids[-(longest + 8) :])
         return any(text in tail for text in settings.stop)
 
-    return Ends(opened.text.end_ids(), is_stop_text)
+    return Ends(ids, is_stop_text)
+
+
+def _own_end_ids(model: Model) -> list[int]:
+    """What the base itself ends with, where its tokenizer names another token: Qwen's base models
+    end a text in <|endoftext|>, and their tokenizer names <|im_end|>."""
+    ids = plain_model(model).generation_config.eos_token_id
+    return [] if ids is None else list(ids) if isinstance(ids, list) else [ids]
 
 
 def to_answer(

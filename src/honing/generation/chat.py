@@ -33,8 +33,9 @@ def chat(
     checkpoint: str | None = None,
 ) -> None:
     """Talk with a model until the user ends it."""
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  # arrow keys and history at the prompt
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  # arrow keys and history at the prompt
     config = config or answering_config(model)
     settings = config.generate
     opened = open_model(model, config, base_only=base_only, checkpoint=checkpoint)
@@ -65,23 +66,23 @@ def chat(
 def reply(opened: OpenModel, settings: GenerateConfig, turns: list[Turn], question: str) -> Turn:
     """Stream one answer to standard output. Ctrl-C ends the answer, not the chat."""
     example = _conversation(turns, question)
-    tokens = _encode(opened, settings, example)
-    stream = SyllableStream(opened.text.decode, settings.stop)
-    prefix = opened.text.template.answer_prefix
+    question = example.exchanges[-1].instruction
+    (tokens,) = encode_for_answering(opened, [example], settings)
+    if tokens.num_cut:
+        print("note: the oldest part of this chat no longer fits the context", file=sys.stderr)
+    stream = SyllableStream(opened.text.decode, settings.stop, opened.text.template.answer_prefix)
     shown = ""
 
     def on_token(_: int, token: int) -> None:
         nonlocal shown
         piece = stream.add(token)
-        if not shown and piece:
-            piece = piece.removeprefix(prefix)
         shown += piece
         print(piece, end="", flush=True)
 
     try:
         (ids,) = decode_batch(
             opened.model,
-            [tokens],
+            [tokens.ids],
             settings,
             stops(opened, settings),
             [answer_seed(settings.seed, len(turns), 0)],
@@ -94,15 +95,6 @@ def reply(opened: OpenModel, settings: GenerateConfig, turns: list[Turn], questi
     answer = to_answer(opened, "chat", 0, ids, settings).text
     print(answer.removeprefix(shown))
     return Turn(question, answer)
-
-
-def _encode(opened: OpenModel, settings: GenerateConfig, example: Example) -> tuple[int, ...]:
-    """The conversation's ids; the oldest turns are left out where it has grown too long."""
-    while True:
-        (tokens,) = encode_for_answering(opened, [example], settings)
-        if not tokens.num_cut or len(example.exchanges) == 1:
-            return tokens.ids
-        example = example.without_oldest_exchange()
 
 
 def _conversation(turns: list[Turn], question: str) -> Example:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,34 @@ class Generated:
     notes: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row an answer: what the user gave, the answer, and why it stopped."""
-        row_of = {question.example.id: question.row for question in self.questions}
+        """One row an answer: what the user gave, the answer, and why it stopped.
+
+        An answer that the user's row has itself is kept as its reference.
+        """
         return [
             {
-                **row_of[answer.question_id],
+                **{"reference" if k == "answer" else k: v for k, v in question.row.items()},
                 "answer": answer.text,
                 "num_tokens": answer.num_tokens,
                 "stopped": answer.stopped,
             }
-            for answer in self.answers
+            for question, answer in self._pairs()
         ]
+
+    def _pairs(self) -> Iterator[tuple[Question, Answer]]:
+        """Answers come in the order of the questions, the same number to each."""
+        per_question = len(self.answers) // max(1, len(self.questions))
+        for place, answer in enumerate(self.answers):
+            yield self.questions[place // per_question], answer
+
+    def printed(self) -> Iterator[str]:
+        """Lines for a terminal; where there are several answers, each below its question."""
+        for question, answer in self._pairs():
+            if len(self.answers) == 1:
+                yield answer.text
+            else:
+                yield f"▸ {question.example.exchanges[-1].instruction}"
+                yield f"{answer.text}\n"
 
     def to_record(self) -> dict[str, Any]:
         return {
@@ -84,7 +101,7 @@ def _notes(opened: OpenModel, statistics: Statistics) -> tuple[str, ...]:
         return opened.notes
     return (
         *opened.notes,
-        f"{statistics.num_cut_prompts} prompts were longer than the context and cut on the left",
+        f"prompts longer than the context, cut on the left: {statistics.num_cut_prompts}",
     )
 
 
@@ -96,14 +113,8 @@ def write_answers(path: Path, generated: Generated) -> None:
 
 def print_answers(generated: Generated, *, answers: bool = True) -> None:
     """Answers on standard output; what was used and counted on standard error."""
-    several = len(generated.answers) > 1
-    for row in generated.rows() if answers else []:
-        if several:
-            question = row.get("instruction") or row.get("prompt") or row.get("question") or "chat"
-            print(f"▸ {question}")
-        print(row["answer"])
-        if several:
-            print()
+    for line in generated.printed() if answers else ():
+        print(line)
     for note in generated.notes:
         print(f"note: {note}", file=sys.stderr)
     print(statistics_line(generated.statistics), file=sys.stderr)
@@ -114,8 +125,13 @@ def print_answers(generated: Generated, *, answers: bool = True) -> None:
 def statistics_line(statistics: Statistics) -> str:
     s = statistics
     return (
-        f"{s.num_prompts} prompts, {s.num_answers} answers, {s.num_tokens} tokens in "
+        f"{_counted(s.num_prompts, 'prompt')}, {_counted(s.num_answers, 'answer')}, "
+        f"{_counted(s.num_tokens, 'token')} in "
         f"{s.seconds:.1f} s: {s.tokens_per_s:.1f} tokens/s, first token after "
         f"{s.seconds_to_first:.2f} s; {s.share_ended:.0f} % ended by themselves, "
         f"repetition {s.repetition:.0f} %"
     )
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

@@ -7,21 +7,22 @@ wrote. A checkpoint says itself which base, template and end tokens it was train
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from honing.config import Config, ModelConfig
+from honing.config import Config, DataConfig, ModelConfig
 from honing.config_file import load_config
 from honing.data.template import Template, choose_template
 from honing.data.text_model import TextModel
 from honing.errors import UserError
 from honing.model.device import choose_device, choose_dtype
-from honing.model.load import Model, find_base, load_model, load_tokenizer, text_model
+from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
 from honing.model.lora import ADAPTER_CONFIG, load_adapter
 from honing.run import RunFolder
-from honing.training.checkpoint import read_about
+from honing.training.checkpoint import ABOUT, read_about
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,16 @@ def find_adapter(name: str, checkpoint: str | None) -> Path | None:
 
     checkpoint: a name under the run's checkpoints/, such as last, final or step-000010.
     """
-    folder = Path(name).expanduser()
-    if (folder / ADAPTER_CONFIG).is_file():
-        if checkpoint:
+    folder = _folder(name)
+    if folder is not None and (folder / ADAPTER_CONFIG).is_file():
+        if checkpoint is not None:
             raise UserError(
                 f"{name}: is a checkpoint itself; --checkpoint goes with a run's folder"
             )
         return folder
-    run = RunFolder(folder)
-    if not (run.config.is_file() and run.checkpoints.is_dir()):
-        if checkpoint:
+    run = None if folder is None else RunFolder(folder)
+    if run is None or not _is_run(run):
+        if checkpoint is not None:
             raise UserError(f"{name}: is no run's folder, so it has no checkpoint {checkpoint}")
         return None
     if checkpoint is None:
@@ -66,11 +67,33 @@ def find_adapter(name: str, checkpoint: str | None) -> Path | None:
         if chosen is None:
             raise UserError(f"{name}: holds no finished checkpoint yet; train, or wait for one")
         return chosen
-    chosen = run.linked(checkpoint) or run.checkpoints / Path(checkpoint).name
-    if not (chosen / ADAPTER_CONFIG).is_file():
-        there = ", ".join(sorted(p.name for p in run.checkpoints.iterdir() if p.name[0] != "."))
-        raise UserError(f"{name}: has no checkpoint {checkpoint}; there are {there}")
-    return chosen
+    own_name = Path(checkpoint).name  # a path to the checkpoint means the same
+    there = _checkpoints(run)
+    if own_name not in there:
+        raise UserError(
+            f"{name}: has no checkpoint {checkpoint}; there are {', '.join(there) or 'none yet'}"
+        )
+    return run.linked(own_name)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of this name, if there is one; a name may be anything, a whole prompt too."""
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:  # ~nobody
+        return None
+    return folder if os.path.isdir(folder) else None
+
+
+def _is_run(run: RunFolder) -> bool:
+    return run.holds_a_run() and not (run.root / "config.json").is_file()
+
+
+def _checkpoints(run: RunFolder) -> list[str]:
+    """Names under checkpoints/ that hold an adapter, or point at one."""
+    names = os.listdir(run.checkpoints) if run.checkpoints.is_dir() else []
+    found = {name: run.linked(name) for name in sorted(names) if not name.startswith(".")}
+    return [name for name, path in found.items() if path and (path / ADAPTER_CONFIG).is_file()]
 
 
 def open_model(
@@ -88,24 +111,20 @@ def open_model(
     setting = config.model.dtype
     plain = device == "cpu" and setting == "auto"
     dtype = "float32" if plain else choose_dtype(setting, device).value
-    base = find_base(source.base)
-    tokenizer = load_tokenizer(base)
-    notes = []
-    if "template" in source.about:
-        template = Template.from_record(source.about["template"])
-    else:
-        template = choose_template(config.data.template, tokenizer.chat_template)
-        if adapter is not None:
-            notes.append(
-                f"{adapter} does not say with which template it was trained; "
-                f"asking with '{template.name}' (data.template)"
-            )
+    base, tokenizer = _load_base(source)
+    template = _template(source, config.data, tokenizer.chat_template)
+    notes = () if "template" in source.about else _template_notes(source, config.data, tokenizer)
     text = text_model(base, tokenizer, template)
     model = load_model(base, dtype, device)
-    _check_base(adapter, source, model.honing_fingerprint)
+    _check_base(source, model.honing_fingerprint)
     if adapter is not None and not base_only:
         model = load_adapter(model, adapter)
-    return OpenModel(model, text, device, adapter if not base_only else None, tuple(notes))
+    model.eval()  # the adapter's dropout too
+    return OpenModel(model, text, device, adapter if not base_only else None, notes)
+
+
+_READ = ("generate", "device", "model", "data.template")
+"""Settings that answering reads; all others come from the checkpoint, or mean nothing here."""
 
 
 def answering_config(name: str, overrides: Sequence[str] = ()) -> Config:
@@ -114,38 +133,118 @@ def answering_config(name: str, overrides: Sequence[str] = ()) -> Config:
     Device and number type are this machine's, not those that the run was trained with.
     """
     config = load_config(None, overrides)
-    folder = Path(name).expanduser()
-    for run in (RunFolder(folder), RunFolder(folder.resolve().parent.parent)):
-        if run.config.is_file() and run.checkpoints.is_dir():
-            return config.model_copy(
-                update={"generate": load_config(run.config, overrides).generate}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not any(key == read or key.startswith(f"{read}.") for read in _READ):
+            meant = "; did you mean generate.seed?" if key == "seed" else ""
+            raise UserError(
+                f"command line, {key}: does nothing to answers, which depend on generate.*, "
+                f"device, model.* and data.template{meant}"
             )
-    return config
+    folder = _folder(name)
+    if folder is None:
+        return config
+    is_checkpoint = (folder / ADAPTER_CONFIG).is_file()
+    run = RunFolder(folder.resolve().parent.parent if is_checkpoint else folder)
+    if not (_is_run(run) and run.config.is_file()):
+        return config
+    return config.model_copy(update={"generate": load_config(run.config, overrides).generate})
 
 
 def _source(name: str, adapter: Path | None, config: Config) -> _Source:
-    trusted = config.model.trust_remote_code
+    wanted = config.model
     if adapter is None:
-        about = read_about(Path(name)) if Path(name).is_dir() else None
-        return _Source(ModelConfig(base=name, trust_remote_code=trusted), None, about or {})
+        if "base" in wanted.model_fields_set and wanted.base != name:
+            raise UserError(f"model.base: {wanted.base}, but {name} is the model to ask; name one")
+        folder = _folder(name)
+        about = None if folder is None else read_about(folder)
+        return _Source(wanted.model_copy(update={"base": name}), None, about or {})
     about = read_about(adapter)
-    if about is not None:
-        base = str(about.get("base", {}).get("name", ""))
-        return _Source(ModelConfig(base=base, trust_remote_code=trusted), adapter, about)
+    if "base" in wanted.model_fields_set:  # its place may have changed since
+        return _Source(wanted, adapter, about or {})
+    base = _base_in_peft_config(adapter) if about is None else _part(about, "base", "name")
+    if not isinstance(base, str) or not base:
+        raise UserError(
+            f"{adapter}: names no base model in {ADAPTER_CONFIG if about is None else ABOUT}; "
+            "say which it is with model.base=…"
+        )
+    return _Source(wanted.model_copy(update={"base": base}), adapter, about or {})
+
+
+def _base_in_peft_config(adapter: Path) -> object:
     try:
         settings = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        base = settings["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{adapter}: names no base model in {ADAPTER_CONFIG} ({error})") from None
-    if not isinstance(base, str) or not base:
-        raise UserError(f"{adapter}: names no base model in {ADAPTER_CONFIG}")
-    return _Source(ModelConfig(base=base, trust_remote_code=trusted), adapter, {})
+    except (OSError, ValueError) as error:
+        raise UserError(f"{adapter}: its {ADAPTER_CONFIG} cannot be read ({error})") from None
+    return settings.get("base_model_name_or_path") if isinstance(settings, dict) else None
 
 
-def _check_base(adapter: Path | None, source: _Source, fingerprint: str) -> None:
-    trained_on = source.about.get("base", {}).get("fingerprint")
-    if adapter is not None and trained_on and trained_on != fingerprint:
+def _part(record: dict[str, Any], *keys: str) -> object:
+    """A value inside a record that anyone may have written; None where it is not there."""
+    value: object = record
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _load_base(source: _Source) -> tuple[Base, Any]:
+    """The base and its tokenizer."""
+    try:
+        base = find_base(source.base)
+        return base, load_tokenizer(base)
+    except UserError as error:
+        if source.adapter is None:
+            raise
         raise UserError(
-            f"{adapter}: was trained on another base: {source.base.base} has changed since "
-            f"(fingerprint {fingerprint[:12]}, trained on {trained_on[:12]}); restore that base"
+            f"{error} ({source.adapter} was trained on it: say where it is now with model.base=…)"
+        ) from None
+
+
+def _template(source: _Source, data: DataConfig, chat_template: str | None) -> Template:
+    """The template that the checkpoint was trained with, else the one that is configured.
+
+    Raises UserError where the user asks for one that is not the checkpoint's.
+    """
+    stored = source.about.get("template")
+    if stored is None:
+        return choose_template(data.template, chat_template)
+    try:
+        template = Template.from_record(stored)
+    except TypeError:
+        raise UserError(
+            f"{source.adapter or source.base.base}: the template in {ABOUT} is not one that this "
+            "version of honing knows"
+        ) from None
+    asked = "template" in data.model_fields_set
+    if asked and choose_template(data.template, chat_template) != template:
+        raise UserError(
+            f"data.template: {source.adapter or source.base.base} was trained with the template "
+            f"'{template.name}', and answers in another would not be its own; leave it out"
+        )
+    return template
+
+
+def _template_notes(source: _Source, data: DataConfig, tokenizer: Any) -> tuple[str, ...]:
+    """What to know where no checkpoint says with which template to ask."""
+    if source.adapter is not None:
+        name = data.template if isinstance(data.template, str) else "custom"
+        return (
+            f"{source.adapter} does not say with which template it was trained; "
+            f"asking with '{name}' (data.template)",
+        )
+    if tokenizer.chat_template and "template" not in data.model_fields_set:
+        return (
+            f"{source.base.base} has a chat template of its own, and is asked in "
+            f"'{data.template}'; data.template=chat asks in its own",
+        )
+    return ()
+
+
+def _check_base(source: _Source, fingerprint: str) -> None:
+    trained_on = _part(source.about, "base", "fingerprint")
+    if source.adapter is not None and trained_on and trained_on != fingerprint:
+        raise UserError(
+            f"{source.adapter}: was trained on another base: {source.base.base} has changed since "
+            f"(fingerprint {fingerprint[:12]}, trained on {str(trained_on)[:12]}); restore that "
+            "base, or say where it is with model.base=…"
         )

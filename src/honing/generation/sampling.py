@@ -40,7 +40,9 @@ def choose(logits: Tensor, settings: GenerateConfig, generators: Sequence[Genera
     """
     if settings.temperature == 0.0:
         return logits.argmax(dim=-1)
-    logits = _keep_top_p(_keep_top_k(logits / settings.temperature, settings.top_k), settings.top_p)
+    # The best token to 0 first: a low temperature must not make it infinite.
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / max(settings.temperature, 1e-6)
+    logits = _keep_top_p(_keep_top_k(logits, settings.top_k), settings.top_p)
     # On the CPU, where generators live; the rows' probabilities are small.
     probabilities = torch.softmax(logits, dim=-1).cpu()
     drawn = [
@@ -51,6 +53,7 @@ def choose(logits: Tensor, settings: GenerateConfig, generators: Sequence[Genera
 
 
 def _keep_top_k(logits: Tensor, top_k: int) -> Tensor:
+    """The top_k most likely tokens, and those that are as likely as the last of them."""
     if top_k == 0 or top_k >= logits.shape[-1]:
         return logits
     lowest_kept = logits.topk(top_k, dim=-1).values[:, -1:]
@@ -58,10 +61,13 @@ def _keep_top_k(logits: Tensor, top_k: int) -> Tensor:
 
 
 def _keep_top_p(logits: Tensor, top_p: float) -> Tensor:
-    """Nucleus (Holtzman et al. 2020): the fewest most likely tokens that together reach top_p."""
+    """Nucleus (Holtzman et al. 2020): the fewest most likely tokens that together reach top_p.
+
+    Of equally likely ones the lower id comes first.
+    """
     if top_p >= 1.0:
         return logits
-    ordered, order = logits.sort(dim=-1, descending=True)
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
     probabilities = torch.softmax(ordered, dim=-1)
     reached_before = probabilities.cumsum(dim=-1) - probabilities >= top_p
     dropped = torch.zeros_like(reached_before).scatter(-1, order, reached_before)

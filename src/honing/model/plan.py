@@ -28,11 +28,19 @@ class Plan:
 
 
 def plan_training(
-    config: Config, model: Model, *, device: str, dtype: str, packing_works: bool, memory_bytes: int
+    config: Config,
+    model: Model,
+    *,
+    device: str,
+    dtype: str,
+    packing_works: bool,
+    packed_row_tokens: int,
+    memory_bytes: int,
 ) -> Plan:
     """Resolve device, dtype, packing, micro-batch and gradient checkpointing.
 
-    packing_works: this model's attention can be kept within examples (checked on real rows).
+    packing_works: this model can keep a row's examples apart (checked on real rows).
+    packed_row_tokens: the longest row that packing makes.
     """
     train, reasons = config.train, []
     packing = train.packing
@@ -41,7 +49,7 @@ def plan_training(
         reasons.append(
             "packing: on, no padding is computed"
             if packing
-            else "packing: off, this architecture's attention cannot be kept within examples"
+            else "packing: off, this architecture cannot keep the examples of a row apart"
         )
     elif packing and not packing_works:
         raise UserError(
@@ -55,8 +63,8 @@ def plan_training(
         reasons.append(f"micro_batch_size: {micro}")
     checkpointing = train.gradient_checkpointing
     if checkpointing == "auto":
-        row = config.data.max_length * (1 if packing else int(micro))
-        needed = activation_bytes(model, row)
+        num_tokens = packed_row_tokens if packing else config.data.max_length * int(micro)
+        needed = activation_bytes(model, num_tokens)
         checkpointing = needed > ACTIVATION_SHARE * memory_bytes
         reasons.append(
             f"gradient_checkpointing: {'on' if checkpointing else 'off'}, activations take about "

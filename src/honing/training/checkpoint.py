@@ -6,7 +6,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from honing.run import RunFolder, cannot_write
 
 TRAINER_STATE = "trainer_state.pt"
 ABOUT = "honing.json"
-_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, TRAINER_STATE, ABOUT)
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def read_about(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = _read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); use another checkpoint") from None
     if not isinstance(record, dict):
@@ -115,9 +114,7 @@ def read_about(folder: Path) -> dict[str, Any] | None:
 def read_state(folder: Path, model: Model) -> dict[str, Any]:
     """Load a checkpoint's adapter into the model, and return the trainer's state."""
     restore_adapter(model, load_file(folder / ADAPTER_WEIGHTS), str(folder))
-    state: dict[str, Any] = torch.load(
-        folder / TRAINER_STATE, weights_only=True, map_location="cpu"
-    )
+    state: dict[str, Any] = _read_tensors(folder / TRAINER_STATE)
     return state
 
 
@@ -133,17 +130,33 @@ def newest_valid_checkpoint(run: RunFolder) -> tuple[Path | None, list[str]]:
 
 
 def _problem_of(folder: Path) -> str | None:
-    missing = [name for name in _FILES if not (folder / name).is_file()]
-    if missing:
-        return f"{missing[0]} is missing"
-    try:
-        json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        load_file(folder / ADAPTER_WEIGHTS)
-        torch.load(folder / TRAINER_STATE, weights_only=True, map_location="cpu")
-    # Damaged files make the parsers raise errors of many kinds.
-    except Exception as error:
-        return " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    for name, read in _READERS.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        try:
+            read(folder / name)
+        # Damaged files make the parsers raise errors of many kinds.
+        except Exception as error:
+            reason = " ".join(str(error).split()).partition(". ")[0][:100]
+            return f"{name} cannot be read ({reason})"
     return None
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_tensors(path: Path) -> Any:
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+_READERS: Mapping[str, Callable[[Path], Any]] = {
+    ADAPTER_CONFIG: _read_json,
+    ADAPTER_WEIGHTS: load_file,
+    TRAINER_STATE: _read_tensors,
+    ABOUT: _read_json,
+}
+"""The files of a checkpoint."""
 
 
 def remove_old_checkpoints(run: RunFolder, keep_last: int) -> None:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from honing.run import RunFolder
+from honing.errors import UserError
+from honing.run import RunFolder, cannot_write
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,12 @@ class Progress:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._run.logs.mkdir(parents=True, exist_ok=True)
         # At step 0 nothing is kept: the base model is measured again.
         first_new_step = step + 1 if step else 0
-        self._events = SummaryWriter(str(self._run.logs), purge_step=first_new_step)
-        _drop_lines_from(self._run.metrics, first_new_step)
+        with _said_in_one_line(self._run.root):
+            self._run.logs.mkdir(parents=True, exist_ok=True)
+            self._events = SummaryWriter(str(self._run.logs), purge_step=first_new_step)
+            _drop_lines_from(self._run.metrics, first_new_step)
 
     def stepped(self, loss: float, rate: float) -> None:
         """One optimizer step is done."""
@@ -104,10 +108,12 @@ class Progress:
                 "validation/perplexity": evaluation.val_perplexity,
             },
         )
-        if self._events is not None:
-            for number, (prompt, answer) in enumerate(evaluation.samples, start=1):
-                text = f"**{prompt}**\n\n{answer}"
-                self._events.add_text(f"sample/{number}", text, evaluation.step)
+        if self._run is not None and self._events is not None:
+            with _said_in_one_line(self._run.logs):
+                for number, (prompt, answer) in enumerate(evaluation.samples, start=1):
+                    text = f"**{prompt}**\n\n{answer}"
+                    self._events.add_text(f"sample/{number}", text, evaluation.step)
+                self._events.flush()
         self.say(
             f"step {evaluation.step}: validation loss {evaluation.val_loss:.4f}, "
             f"perplexity {evaluation.val_perplexity:.2f}{note}"
@@ -122,19 +128,34 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         if self._events is not None:
-            self._events.close()
+            # After a full disk this fails once more, and the first error is the one to show.
+            with suppress(OSError):
+                self._events.close()
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
-        if self._events is not None:
-            for name, value in values.items():
-                self._events.add_scalar(name, value, step)
-            self._events.flush()
+        if self._run is not None and self._events is not None:
+            with _said_in_one_line(self._run.logs):
+                for name, value in values.items():
+                    self._events.add_scalar(name, value, step)
+                self._events.flush()
 
     def _write_line(self, kind: str, record: dict[str, Any]) -> None:
         if self._run is not None:
             line = json.dumps({"kind": kind, **record}, ensure_ascii=False)
-            with self._run.metrics.open("a", encoding="utf-8", newline="\n") as file:
+            with (
+                _said_in_one_line(self._run.metrics),
+                self._run.metrics.open("a", encoding="utf-8", newline="\n") as file,
+            ):
                 file.write(line + "\n")
+
+
+@contextmanager
+def _said_in_one_line(path: Path) -> Iterator[None]:
+    """A full disk becomes the user's error, with the path in it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(cannot_write(path, error)) from None
 
 
 def _drop_lines_from(path: Path, step: int) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub import try_to_load_from_cache
 
 from honing.config import Config
 from honing.config_file import dump_config
@@ -14,7 +17,7 @@ from honing.model.device import peak_memory_bytes, total_memory_bytes
 from honing.model.lora import count_parameters
 from honing.run import RunFolder, write_json, write_text
 from honing.training.progress import perplexity
-from honing.training.state import EpochRecord
+from honing.training.state import EpochRecord, Totals
 from honing.training.trainer import Trainer
 
 
@@ -35,7 +38,8 @@ class EpochSummary:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """All figures of a finished run. Bytes are bytes, seconds are wall time of this call."""
+    """All figures of a finished run. seconds: wall time of this call; training_seconds: steps
+    alone, those before a resume too."""
 
     epochs: tuple[EpochSummary, ...]
     base_val_loss: float | None
@@ -48,6 +52,8 @@ class TrainingReport:
     num_supervised: int
     seconds: float
     training_seconds: float
+    seconds_per_epoch: float
+    micro_batches_per_s: float
     tokens_per_s: float
     trainable_parameters: int
     total_parameters: int
@@ -78,27 +84,29 @@ def make_report(
 ) -> TrainingReport:
     state = trainer.state
     totals = [epoch.totals for epoch in state.history]
-    num_tokens = sum(t.num_tokens for t in totals)
-    training_seconds = sum(t.seconds for t in totals)
+    whole = sum(totals, Totals())
     count = count_parameters(trainer.model)
     peak, memory = peak_memory_bytes(trainer.device), total_memory_bytes(trainer.device)
     sizes = trainer.checkpoint_sizes
     assert sizes is not None
-    base_bytes = _weights_bytes(Path(base_location))
-    chosen = run.checkpoints / "best" if run.linked("best") else run.final
+    base_bytes = weights_bytes(base_location)
+    best = run.checkpoints / "best"
+    chosen = best if best.is_dir() else run.checkpoint_to_use()  # no link, a file that names it
     return TrainingReport(
-        epochs=_summarise(state.history, state.base_loss),
+        epochs=summarise(state.history, state.base_loss),
         base_val_loss=state.base_loss,
         final_val_loss=state.val_loss,
         best_val_loss=state.best_loss,
         best_step=state.best_step,
         stopped_early=state.stopped_early,
         num_steps=state.step,
-        num_tokens=num_tokens,
-        num_supervised=sum(t.num_supervised for t in totals),
+        num_tokens=whole.num_tokens,
+        num_supervised=whole.num_supervised,
         seconds=seconds,
-        training_seconds=training_seconds,
-        tokens_per_s=num_tokens / training_seconds if training_seconds else 0.0,
+        training_seconds=whole.seconds,
+        seconds_per_epoch=whole.seconds / len(totals),
+        micro_batches_per_s=whole.num_micro_batches / whole.seconds,
+        tokens_per_s=whole.num_tokens / whole.seconds,
         trainable_parameters=count.trainable,
         total_parameters=count.total,
         peak_memory_bytes=peak,
@@ -109,7 +117,7 @@ def make_report(
         base_bytes=base_bytes,
         saved_percent=100.0 * (1.0 - sizes.adapter / base_bytes) if base_bytes else None,
         checkpoint=str(chosen),
-        next_command=f"honing generate {run.root} --prompt '…'",
+        next_command=f"honing generate {shlex.quote(str(run.root))} --prompt '…'",
         files=_files(run),
         data_fingerprint=data.report.fingerprint,
         config=config.model_dump(mode="json"),
@@ -123,7 +131,7 @@ def change_percent(before: float | None, after: float | None) -> float | None:
     return 100.0 * (after - before) / before
 
 
-def _summarise(history: list[EpochRecord], base_loss: float | None) -> tuple[EpochSummary, ...]:
+def summarise(history: list[EpochRecord], base_loss: float | None) -> tuple[EpochSummary, ...]:
     summaries: list[EpochSummary] = []
     train_before, val_before = None, base_loss
     for epoch in history:
@@ -145,10 +153,14 @@ def _summarise(history: list[EpochRecord], base_loss: float | None) -> tuple[Epo
     return tuple(summaries)
 
 
-def _weights_bytes(folder: Path) -> int | None:
-    """Size of a local base's weights; None for a base on the Hub, whose files lie in its cache."""
+def weights_bytes(location: str) -> int | None:
+    """Size of a base's weights, in its folder or in the Hub's cache; None where they are not."""
+    folder = Path(location)
     if not folder.is_dir():
-        return None
+        cached = try_to_load_from_cache(location, "config.json")
+        if not isinstance(cached, str):
+            return None
+        folder = Path(cached).parent
     files = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
     return sum(file.stat().st_size for file in files) or None
 
@@ -192,6 +204,9 @@ def format_table(report: TrainingReport) -> list[str]:
                 f"{e.tokens_per_s:.0f}",
             )
         )
+    if len(report.epochs) > 1:
+        seconds, batches = f"{report.training_seconds:.1f}", f"{report.micro_batches_per_s:.2f}"
+        rows.append(("all", "", "", "", "", seconds, batches, f"{report.tokens_per_s:.0f}"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "| " + " | ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) + " |"
@@ -215,7 +230,8 @@ def format_summary(report: TrainingReport) -> list[str]:
     lines += [
         f"{report.num_steps:,} steps{early}, {report.num_tokens:,} tokens "
         f"({report.num_supervised:,} learnt from) in {report.training_seconds:.0f} s of training, "
-        f"{report.seconds:.0f} s with validation and saving: {report.tokens_per_s:.0f} tokens/s",
+        f"{report.seconds_per_epoch:.1f} s an epoch; {report.seconds:.0f} s "
+        f"{_counted_from(report)}",
         f"Peak memory {report.peak_memory_bytes / 1e9:.2f} of "
         f"{report.total_memory_bytes / 1e9:.1f} GB ({report.memory_headroom_percent:.0f} % free)",
         f"Trained {report.trainable_parameters:,} of {report.total_parameters:,} parameters "
@@ -224,6 +240,12 @@ def format_summary(report: TrainingReport) -> list[str]:
         f"{_bytes(report.checkpoint_bytes)}{_saved(report)}",
     ]
     return lines
+
+
+def _counted_from(report: TrainingReport) -> str:
+    """A resumed run has trained for longer than this call."""
+    resumed = report.seconds < report.training_seconds
+    return "since it was resumed" if resumed else "with validation and saving"
 
 
 def _saved(report: TrainingReport) -> str:

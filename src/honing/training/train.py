@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,8 +19,10 @@ import peft
 import torch
 import transformers
 
-from honing.config import Config
+from honing.config import Config, GenerateConfig
 from honing.config_file import dump_config, load_config
+from honing.data.encode import Tokens
+from honing.data.example import Example
 from honing.data.prepare import PreparedData, prepare_data
 from honing.data.report import format_report
 from honing.data.template import choose_template
@@ -28,7 +32,7 @@ from honing.generation.answer import answer_questions, encode_for_answering
 from honing.generation.open_model import OpenModel
 from honing.model.device import Choice, choose_device, choose_dtype, total_memory_bytes
 from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
-from honing.model.lora import attach_lora, count_parameters
+from honing.model.lora import attach_lora, count_parameters, layers_to_adapt
 from honing.model.plan import plan_training
 from honing.preparation import write_data
 from honing.run import RunFolder, write_text
@@ -36,7 +40,7 @@ from honing.training.checkpoint import newest_valid_checkpoint, read_about
 from honing.training.isolation import packing_works
 from honing.training.progress import Progress
 from honing.training.summary import TrainingReport, make_report, write_report
-from honing.training.trainer import Interrupted, Samples, Trainer
+from honing.training.trainer import ROW_TOKENS, Interrupted, Samples, Trainer
 from honing.version import VERSION
 
 NUM_SAMPLES = 2
@@ -80,15 +84,17 @@ def train(
     if checkpoint is None and resume and run.is_finished():
         return Trained(run, None)
     parts = _load_parts(config, checkpoint, say)
-    if checkpoint is None:
-        write_data(run, parts.data)
-        write_text(run.config, dump_config(parts.config))
     trainer = _make_trainer(run, parts, say)
-    if checkpoint is not None:
-        _check_same_data(checkpoint, parts.data)
+    if checkpoint is None:
+        # Not before all is known to fit: an error until here leaves the folder as it was.
+        run.clear()
+        write_data(run, parts.data)
+    else:
+        _check_same_start(checkpoint, parts)
         _warn_of_another_machine(checkpoint, say)
         trainer.load_checkpoint(checkpoint)
         say(f"Going on from {checkpoint.name}, step {trainer.state.step} of {trainer.num_steps}")
+    write_text(run.config, dump_config(parts.config))
     started = time.perf_counter()
     with _signals_stop(trainer) as received:
         try:
@@ -98,7 +104,7 @@ def train(
                 f"Stopped after step {trainer.state.step} of {trainer.num_steps}; all is saved. "
                 f"Go on with the same command and --resume"
             )
-            return Trained(run, None, stopped_by=received[0])
+            return Trained(run, None, stopped_by=received[0] if received else signal.SIGINT)
     seconds = time.perf_counter() - started
     report = make_report(run, parts.config, parts.data, trainer, parts.base.location, seconds)
     write_report(run, report)
@@ -117,7 +123,6 @@ def _start_or_resume(
                 f"output_dir: {run.root} holds a run already; continue it with --resume, replace "
                 "it with --overwrite, or choose another output_dir"
             )
-        run.clear()
         return config, None
     if not run.holds_a_run():
         say(f"--resume: {run.root} holds no run yet, so this one starts afresh")
@@ -130,7 +135,6 @@ def _start_or_resume(
         say(f"--resume: {line}")
     if checkpoint is None:
         say(f"--resume: {run.root} has no checkpoint that can be read, so the run starts afresh")
-        run.clear()
         return config, None
     stored = load_config(run.config)
     _check_same_settings(stored, config, run)
@@ -161,8 +165,9 @@ def _differences(a: Any, b: Any, above: str = "") -> Iterator[tuple[str, Any, An
 
 def _with_free_settings(stored: Config, wanted: Config) -> Config:
     free = {key.split(".")[1] for key in _FREE_ON_RESUME}
-    update = {name: getattr(wanted.train, name) for name in free}
-    return stored.model_copy(update={"train": stored.train.model_copy(update=update)})
+    train = stored.train.model_copy(update={name: getattr(wanted.train, name) for name in free})
+    update = {"train": train, "generate": wanted.generate, "output_dir": wanted.output_dir}
+    return stored.model_copy(update=update)
 
 
 def _load_parts(config: Config, checkpoint: Path | None, say: Say) -> _Parts:
@@ -179,20 +184,32 @@ def _load_parts(config: Config, checkpoint: Path | None, say: Say) -> _Parts:
         say(format_report(data.report))
     model = load_model(base, dtype.value, device.value)
     fingerprint = model.honing_fingerprint
+    config, reasons = _with_layers(config, model)
     model = attach_lora(model, config.lora, config.seed)
     model.honing_fingerprint = fingerprint
-    memory = total_memory_bytes(device.value)
     plan = plan_training(
         config,
         model,
         device=device.value,
         dtype=dtype.value,
         packing_works=packing_works(model, data.train.tokens, device.value),
-        memory_bytes=memory,
+        packed_row_tokens=max(ROW_TOKENS, config.data.max_length),
+        memory_bytes=total_memory_bytes(device.value),
     )
     if checkpoint is None:
-        _say_choices(device, dtype, base, model, plan.reasons, say)
+        _say_choices(device, dtype, base, model, reasons + plan.reasons, say)
     return _Parts(plan.config, base, model, text, data)
+
+
+def _with_layers(config: Config, model: Model) -> tuple[Config, tuple[str, ...]]:
+    """lora.target_modules with "auto" resolved, and why."""
+    if config.lora.target_modules != "auto":
+        return config, ()
+    layers = layers_to_adapt(model)
+    names = ", ".join(dict.fromkeys(layer.rsplit(".", 1)[-1] for layer in layers))
+    lora = config.lora.model_copy(update={"target_modules": layers})
+    reason = f"target_modules: {names}, all linear layers inside the blocks"
+    return config.model_copy(update={"lora": lora}), (reason,)
 
 
 def _say_choices(
@@ -221,13 +238,21 @@ def _make_trainer(run: RunFolder, parts: _Parts, say: Say) -> Trainer:
         sample=_sampler(parts) if rows else None,
     )
     trainer.progress = Progress(run, trainer.num_steps)
-    micro = settings.micro_batch_size
     say(
         f"  {trainer.num_steps} steps, {trainer.steps_per_epoch} an epoch, of "
-        f"{settings.global_batch_size} examples in micro-batches of at most {micro}"
-        + (f" or {trainer.row_tokens} tokens" if trainer.row_tokens else "")
+        f"{settings.global_batch_size} examples, {_layout(trainer)}"
     )
     return trainer
+
+
+def _layout(trainer: Trainer) -> str:
+    """How the examples of a step are computed."""
+    size = trainer.settings.global_batch_size
+    micro = min(int(trainer.settings.micro_batch_size), size)
+    if trainer.row_tokens and micro > 1:
+        most = "" if micro == size else f" and {micro} examples"
+        return f"packed into rows of at most {trainer.row_tokens} tokens{most}"
+    return f"in {math.ceil(size / micro)} micro-batches of {micro}"
 
 
 def _about(parts: _Parts) -> dict[str, Any]:
@@ -264,26 +289,43 @@ def _environment() -> dict[str, Any]:
 
 
 def _sampler(parts: _Parts) -> Callable[[], Samples]:
-    """Answers to the first validation prompts; greedy, so that no random state moves."""
+    """Answers to the first validation prompts that can be asked; greedy, so that no random state
+    moves."""
     update = {"max_new_tokens": SAMPLE_TOKENS, "temperature": 0.0, "num_answers": 1}
     settings = parts.config.generate.model_copy(update=update)
-    examples = parts.data.val.examples[:NUM_SAMPLES]
     opened = OpenModel(parts.model, parts.text, parts.config.device, adapter=None)
-    questions = encode_for_answering(opened, examples, settings)
+    asked = list(islice(_askable(opened, parts.data.val.examples, settings), NUM_SAMPLES))
+    questions = [question for _, question in asked]
 
     def sample() -> Samples:
         answers, _ = answer_questions(opened, questions, settings)
-        return tuple(
-            (example.prompt_text, answer.text)
-            for example, answer in zip(examples, answers, strict=True)
-        )
+        pairs = zip(asked, answers, strict=True)
+        return tuple((example.prompt_text, answer.text) for (example, _), answer in pairs)
 
     return sample
 
 
-def _check_same_data(checkpoint: Path, data: PreparedData) -> None:
+def _askable(
+    opened: OpenModel, examples: Sequence[Example], settings: GenerateConfig
+) -> Iterator[tuple[Example, Tokens]]:
+    """Examples and the ids of their questions, without those that leave no room for an answer."""
+    for example in examples:
+        try:
+            (question,) = encode_for_answering(opened, [example], settings)
+        except UserError:
+            continue
+        yield example, question
+
+
+def _check_same_start(checkpoint: Path, parts: _Parts) -> None:
+    """The rows and the base are still those that the run began with."""
     about = read_about(checkpoint) or {}
-    if about.get("data_fingerprint") != data.report.fingerprint:
+    if about.get("base", {}).get("fingerprint") != parts.model.honing_fingerprint:
+        raise UserError(
+            f"--resume: model.base: {parts.base.name} is not the model that the run began with: "
+            "its weights have changed; restore them, or start afresh with --overwrite"
+        )
+    if about.get("data_fingerprint") != parts.data.report.fingerprint:
         raise UserError(
             "--resume: the rows of data.source are not those that the run began with; restore "
             "them, or start afresh with --overwrite"
@@ -325,4 +367,5 @@ def _signals_stop(trainer: Trainer) -> Iterator[list[int]]:
         yield received
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that was not set from Python cannot be put back
+                signal.signal(number, handler)

@@ -162,6 +162,8 @@ class Trainer:
             if self.val_rows and (self._is_due(settings.eval_every, ends_epoch) or is_last):
                 is_better = self._validate_and_compare()
             done = is_last or state.stopped_early
+            if done and state.unlogged.num_steps:
+                self._log_steps()
             if ends_epoch or done:
                 self._end_epoch()
             save = self._is_due(settings.save_every, ends_epoch) or is_better or done
