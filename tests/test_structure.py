@@ -302,13 +302,13 @@ def functions_that_start_a_process(files: dict[Path, ast.Module]) -> set[tuple[P
         for (path, name), names in uses.items()
         if names & (_process_names(files[path]) | PROCESS_CALLS)
     }
+    borrowed = {path: _names_from_elsewhere(tree) for path, tree in files.items()}
     while True:
         known = {name for _, name in starting}
         more = {
             (path, name)
             for (path, name), names in uses.items()
-            if any((path, other) in starting for other in names)
-            or _from_elsewhere(files[path], names & known)
+            if any((path, other) in starting for other in names) or names & known & borrowed[path]
         }
         if more <= starting:
             return starting
@@ -341,13 +341,13 @@ def _process_names(tree: ast.Module) -> set[str]:
     return names
 
 
-def _from_elsewhere(tree: ast.Module, names: set[str]) -> set[str]:
-    """Which of these names a test file imports from a helper, or gets as a fixture."""
-    imported_names = {
+def _names_from_elsewhere(tree: ast.Module) -> set[str]:
+    """What a test file imports from a helper, or can have as a fixture of all."""
+    helpers = {
         alias.name
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests")
         for alias in node.names
     }
-    conftest = {n.name for n in tree_of(ROOT / "tests/conftest.py").body if isinstance(n, Function)}
-    return names & (imported_names | conftest)
+    shared = tree_of(ROOT / "tests/conftest.py").body
+    return helpers | {node.name for node in shared if isinstance(node, Function)}

@@ -210,7 +210,7 @@ def test_a_broken_isolation_would_be_noticed(
     others = packed_states(model, [other_than(first), second])
     assert not torch.equal(states[:, len(first.ids) :], others[:, len(first.ids) :])
 
-    monkeypatch.setattr("honing.training.trainer.keeps_examples_apart", lambda model: True)
+    monkeypatch.setattr("honing.training.trainer.packing_works", lambda *_: True)
     found = gradient(
         adapted_model(architecture, torch.float64), global_batch_size=8, **LAYOUTS["1 row"]
     )

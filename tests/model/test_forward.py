@@ -15,7 +15,6 @@ from honing.model.attention import NAME
 from honing.model.forward import (
     head_of,
     hidden_states,
-    keeps_examples_apart,
     plain_model,
     use_isolated_attention,
 )
@@ -128,25 +127,3 @@ def test_a_model_that_changes_its_logits_in_another_way_is_refused(
     monkeypatch.setattr("honing.model.forward._logit_factor", lambda config: 1.0)
     with pytest.raises(UserError, match="models of type granite"):
         use_isolated_attention(random_model("Granite", logits_scaling=8.0))
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-def test_examples_of_a_row_are_apart(architecture: str, dtype: torch.dtype) -> None:
-    model = tiny_model(architecture, dtype)
-    use_isolated_attention(model)
-    state = torch.get_rng_state()
-    assert keeps_examples_apart(model)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_examples_of_a_row_are_not_apart_in_a_model_with_convolutions() -> None:
-    model = random_model("Lfm2", layer_types=["conv", "full_attention"])
-    use_isolated_attention(model)
-    assert not keeps_examples_apart(model)
-
-
-def test_examples_of_a_row_are_not_apart_where_attention_cannot_be_replaced() -> None:
-    model = random_model("Bloom", n_head=4, n_layer=2)
-    use_isolated_attention(model)
-    assert not keeps_examples_apart(model)

@@ -105,25 +105,6 @@ def use_isolated_attention(model: Model) -> None:
         )
 
 
-def keeps_examples_apart(model: Model) -> bool:
-    """Whether the examples of a packed row cannot see each other, tried with two short ones.
-
-    Attention is isolated, but there are models that mix tokens outside of it (LFM2's convolutions,
-    linear attention), and models that do not let their attention be replaced.
-    """
-    ids, positions = _few_tokens(plain_model(model))
-    row, restarting = torch.cat([ids.flip(1), ids], dim=1), torch.cat([positions] * 2, dim=1)
-    num = ids.shape[1]
-    model.eval()
-    with torch.no_grad():
-        alone = hidden_states(model, ids, positions, torch.ones_like(ids), None)
-        try:
-            packed = hidden_states(model, row, restarting, None, (num, num))
-        except (TypeError, ValueError):  # a model that takes no lengths
-            return False
-    return not _differ(packed[:, num:], alone)
-
-
 def _few_tokens(causal_model: Model) -> tuple[Tensor, Tensor]:
     """Ids and positions: (1, 8) each."""
     positions = torch.arange(8, device=causal_model.device)[None, :]

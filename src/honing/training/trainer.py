@@ -28,7 +28,6 @@ from honing.model.dropout import use_cheap_dropout
 from honing.model.forward import (
     head_of,
     hidden_states,
-    keeps_examples_apart,
     plain_model,
     use_isolated_attention,
 )
@@ -41,6 +40,7 @@ from honing.training.checkpoint import (
     remove_old_checkpoints,
     write_checkpoint,
 )
+from honing.training.isolation import packing_works
 from honing.training.loss import response_loss
 from honing.training.progress import LoggedEvaluation, LoggedSteps, Progress, perplexity
 from honing.training.schedule import learning_rate
@@ -105,7 +105,7 @@ class Trainer:
     def _prepare_model(self) -> None:
         plain = plain_model(self.model)
         use_isolated_attention(self.model)
-        if self.settings.packing and not keeps_examples_apart(self.model):
+        if self.settings.packing and not packing_works(self.model, self.rows, self.device):
             raise UserError(
                 "train.packing: examples in one row would see each other in this kind of model "
                 f"({plain.config.model_type}); use train.packing=false"
