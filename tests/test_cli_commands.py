@@ -142,6 +142,19 @@ def test_a_terminal_is_told_how_to_end_a_prompt(
     assert capsys.readouterr().err.startswith("Type a prompt; Ctrl-D on a line of its own ends it.")
 
 
+def test_a_prompt_in_the_place_of_the_model_is_refused_before_another_is_asked_for(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin = io.StringIO("물은?\n")
+    monkeypatch.setattr("sys.stdin", stdin)
+    prompt = "한국의 수도는 어디인가요? 길게 대답해 주세요."
+    assert main(["generate", prompt]) == 2
+    assert capsys.readouterr().err == (
+        f"honing: model.base: {prompt}: no such folder, and not a Hub id either\n"
+    )
+    assert stdin.tell() == 0
+
+
 def test_an_argument_that_the_locale_could_not_read_is_utf_8(
     tiny_run: TinyRun, capsys: Captured
 ) -> None:

@@ -15,7 +15,7 @@ from honing.config import ColumnNames, Config, TemplateConfig
 from honing.config_file import load_config
 from honing.errors import UserError
 from honing.init import Written, commented_yaml, init
-from tests.data.files import save
+from tests.data.reading.files import save
 from tests.runs import qa_rows
 from tests.tiny import CHAT_TEMPLATE
 from tests.tiny_run import TinyRun

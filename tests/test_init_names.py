@@ -12,7 +12,7 @@ from honing.cli import main
 from honing.config import Config, SplitFiles
 from honing.config_file import load_config
 from honing.init import init
-from tests.data.files import save
+from tests.data.reading.files import save
 from tests.runs import qa_rows
 from tests.tiny_run import TinyRun
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from honing.cli import main
+from honing.data.reading.source import SPLITS
 from honing.data.report import format_report
-from honing.data.source import SPLITS
 from honing.errors import UserError
 from honing.preparation import prepare
 from tests.runs import names_below, qa_rows, save_rows, small_config, small_overrides

@@ -206,7 +206,7 @@ def run_init(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def run_prepare(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _load(options.config, overrides)
-    from honing.data.names import as_argument
+    from honing.data.reading.names import as_argument
     from honing.data.report import format_report
     from honing.preparation import prepare
 
@@ -240,7 +240,7 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def run_generate(options: argparse.Namespace, overrides: list[str]) -> int:
-    from honing.generation.open_model import answering_config
+    from honing.generation.open_model import answering_config, check_model
     from honing.generation.questions import (
         question_from_text,
         read_question_file,
@@ -251,14 +251,15 @@ def run_generate(options: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError("--input: is the material of a --prompt; give one")
     if options.output and Path(options.output).is_dir():
         raise UserError(f"--output: {options.output} is a folder; name a file")
+    config = answering_config(options.model, overrides)
     if options.prompt is not None:
         prompt, material = _as_utf8(options.prompt), _as_utf8(options.input)
         questions = [question_from_text(prompt, material, "--prompt")]
     elif options.file is not None:
         questions = read_question_file(Path(options.file))
     else:
+        check_model(options.model, config, options.checkpoint)  # before anyone types a prompt
         questions = read_question_text(_read_stdin(), "standard input")
-    config = answering_config(options.model, overrides)
     from honing.generation.generate import generate, print_answers, write_answers
 
     generated = generate(

@@ -72,7 +72,7 @@ def demo(output: str, overrides: Sequence[str] = (), say: Say = print) -> dict[s
 
 def _questions(config: Config) -> tuple[list[Question], list[str]]:
     """The first draft's prompts, and a few of the test split's; each with where it stands."""
-    from honing.data.read import read_source
+    from honing.data.reading.read import read_source
 
     splits = Path(config.output_dir) / "splits"
     files = {name: str(splits / f"{name}.jsonl") for name in ("train", "test")}

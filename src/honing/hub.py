@@ -42,5 +42,5 @@ def use_cache_if_unreachable() -> None:
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     constants.HF_HUB_OFFLINE = True
-    if datasets := sys.modules.get("datasets"):
-        datasets.config.HF_HUB_OFFLINE = True
+    if settings := sys.modules.get("datasets.config"):
+        vars(settings)["HF_HUB_OFFLINE"] = True

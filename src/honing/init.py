@@ -13,13 +13,13 @@ from pydantic import BaseModel
 
 from honing.config import Config, DataConfig, SplitFiles
 from honing.config_file import dump_value, load_config
-from honing.data.names import as_argument, shown
 from honing.data.prepare import encode_examples, read_rows
-from honing.data.read import ReadRows
+from honing.data.reading.names import as_argument, shown
+from honing.data.reading.read import ReadRows
+from honing.data.reading.shapes import suggested_template
+from honing.data.reading.source import SPLIT_NAMES
 from honing.data.report import show_row
 from honing.data.sample import SAMPLE_SOURCES
-from honing.data.shapes import suggested_template
-from honing.data.source import SPLIT_NAMES
 from honing.data.split import split_examples
 from honing.data.template import choose_template
 from honing.data.text_model import TextModel

@@ -19,7 +19,7 @@ from honing.data.prepare import (
     fingerprint,
     prepare_data,
 )
-from honing.data.read import DroppedRow
+from honing.data.reading.read import DroppedRow
 from honing.data.text_model import TextModel
 from honing.errors import UserError
 from tests.runs import qa_rows, save_rows, tiny_text

@@ -14,7 +14,7 @@ from honing.data.audit import LeakAudit, Twin
 from honing.data.encode import IGNORE, Tokens
 from honing.data.example import Example, Exchange
 from honing.data.prepare import prepare_data
-from honing.data.read import DroppedRow
+from honing.data.reading.read import DroppedRow
 from honing.data.report import (
     DataReport,
     LeakReport,

@@ -174,6 +174,21 @@ def test_architectures_with_an_attention_of_their_own_can_be_packed(family: str)
     assert trainer.evaluate()[0] == pytest.approx(expected, rel=2e-6)
 
 
+def test_a_model_that_fails_under_its_adapters_is_refused_in_one_line() -> None:
+    """Llama 4's router is a linear layer that gives two things, which PEFT cannot adapt."""
+    settings = {
+        **SHAPE,
+        **GROUPED,
+        "head_dim": 8,
+        "num_local_experts": 2,
+        "attention_chunk_size": 8,
+    }
+    model = attach_lora(random_model("Llama4Text", settings), LoraConfig(), 0)
+    assert not packing_works(model, ROWS, "cpu")
+    with pytest.raises(UserError, match="honing cannot train models of type llama4_text"):
+        Trainer(model, ROWS, ROWS, train_settings(), seed=0)
+
+
 def test_a_trainer_that_is_told_to_pack_them_refuses() -> None:
     model = attach_lora(random_model("Bloom", UNPACKABLE["Bloom"]), LoraConfig(), 0)
     with pytest.raises(UserError, match=r"train.packing: examples in one row would see each other"):

@@ -13,7 +13,8 @@ from honing.config import DataConfig, SplitFiles
 from honing.data.audit import LeakAudit, audit_leaks
 from honing.data.encode import Tokens, TooLong, encode_prompts
 from honing.data.example import Example
-from honing.data.read import DroppedRow, ReadRows, read_source
+from honing.data.reading.read import DroppedRow, ReadRows, read_source
+from honing.data.reading.source import SourceSpec
 from honing.data.report import (
     MANY_TOKENS_A_SYLLABLE,
     DataReport,
@@ -24,7 +25,6 @@ from honing.data.report import (
     tokens_per_syllable,
 )
 from honing.data.sample import SAMPLE_SOURCES, sample_examples
-from honing.data.source import SourceSpec
 from honing.data.split import split_examples
 from honing.data.text_model import TextModel
 from honing.errors import UserError

@@ -11,7 +11,7 @@ from typing import Any
 from honing.data.audit import LeakAudit
 from honing.data.encode import IGNORE, TextEncoder, Tokens
 from honing.data.example import Example
-from honing.data.read import DroppedRow
+from honing.data.reading.read import DroppedRow
 from honing.data.text_model import TextModel
 
 PERCENTILES = (5, 25, 50, 75, 95, 100)

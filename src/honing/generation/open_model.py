@@ -96,6 +96,11 @@ def _checkpoints(run: RunFolder) -> list[str]:
     return [name for name, path in found.items() if path and (path / ADAPTER_CONFIG).is_file()]
 
 
+def check_model(name: str, config: Config, checkpoint: str | None) -> None:
+    """Raise what open_model would for a name that stands for nothing; nothing is loaded."""
+    find_base(_source(name, find_adapter(name, checkpoint), config).base)
+
+
 def open_model(
     name: str, config: Config, *, base_only: bool = False, checkpoint: str | None = None
 ) -> OpenModel:

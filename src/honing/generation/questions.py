@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from honing.data.example import Example, Exchange
-from honing.data.names import listed
-from honing.data.shapes import plain_text
+from honing.data.reading.names import listed
+from honing.data.reading.shapes import plain_text
 from honing.errors import UserError
 
 

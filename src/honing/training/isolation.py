@@ -47,19 +47,19 @@ def packing_works(model: Model, rows: Sequence[Tokens], device: str) -> bool:
     examples *= 2 if len(examples) == 1 else 1
     causal_model = plain_model(model)
     model.eval()
-    alone = sum(_own_loss(causal_model, example, device) for example in examples)
     vocabulary = causal_model.config.get_text_config().vocab_size
     others = [_with_other_ids(examples[0], vocabulary), *examples[1:]]
-    with _isolated_attention(causal_model):
-        try:
+    labels = torch.from_numpy(packed_batch(examples).labels).to(device)
+    try:
+        alone = sum(_own_loss(causal_model, example, device) for example in examples)
+        with _isolated_attention(causal_model):
             hidden, others_hidden = (
                 _packed_states(model, row, device) for row in (examples, others)
             )
-        # An architecture that takes no lengths, or has no decoder under the usual name.
-        except (TypeError, AttributeError, ValueError):
-            return False
-        labels = torch.from_numpy(packed_batch(examples).labels).to(device)
-        packed = float(response_loss(hidden, labels, head_of(model))[0])
+            packed = float(response_loss(hidden, labels, head_of(model))[0])
+    # An architecture that takes no lengths, or has no decoder under the usual name.
+    except (TypeError, AttributeError, ValueError):
+        return False
     after_first = len(examples[0].ids)
     leaked = _relative_difference(others_hidden[:, after_first:], hidden[:, after_first:])
     dtype = causal_model.dtype
@@ -79,10 +79,11 @@ def _with_other_ids(row: Tokens, vocabulary: int) -> Tokens:
 
 def _own_loss(causal_model: Model, example: Tokens, device: str) -> float:
     """Sum in nats over the learnt tokens, by the model's own logits."""
-    ids = torch.tensor([example.ids], device=device)
-    labels = torch.tensor(example.labels, device=device)
-    logits = causal_model(input_ids=ids, use_cache=False).logits[0, :-1].double()
-    return float(cross_entropy(logits, labels[1:], ignore_index=IGNORE, reduction="sum"))
+    ids, labels = torch.tensor([example.ids], device=device), torch.tensor(example.labels)
+    logits = causal_model(input_ids=ids, use_cache=False).logits[0, :-1]
+    # On the CPU: an Apple GPU has no float64.
+    wide = logits.cpu().double()
+    return float(cross_entropy(wide, labels[1:], ignore_index=IGNORE, reduction="sum"))
 
 
 def _packed_states(model: Model, examples: Sequence[Tokens], device: str) -> Tensor:
@@ -97,7 +98,8 @@ def _packed_states(model: Model, examples: Sequence[Tokens], device: str) -> Ten
 
 
 def _relative_difference(a: Tensor, b: Tensor) -> float:
-    return float((a.double() - b.double()).norm() / b.double().norm())
+    a, b = a.cpu().double(), b.cpu().double()
+    return float((a - b).norm() / b.norm())
 
 
 @contextmanager

@@ -236,6 +236,7 @@ def _make_trainer(run: RunFolder, parts: _Parts, say: Say) -> Trainer:
         run=run,
         about=_about(parts),
         sample=_sampler(parts) if rows else None,
+        packing_is_checked=True,
     )
     trainer.progress = Progress(run, trainer.num_steps)
     say(

@@ -63,6 +63,7 @@ class Trainer:
     model: has adapters attached, all else frozen. train, val: encoded rows; val may be empty.
     settings: without "auto" in it. run: where checkpoints go; None keeps nothing.
     about: what checkpoints say of themselves. sample: answers to a few validation prompts.
+    packing_is_checked: packing_works has been asked already.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Trainer:
         about: dict[str, Any] | None = None,
         progress: Progress | None = None,
         sample: Callable[[], Samples] | None = None,
+        packing_is_checked: bool = False,
     ) -> None:
         self.model = model
         self.rows = train
@@ -100,12 +102,13 @@ class Trainer:
         self.stop_requested = False
         self._lengths = [len(row.ids) for row in train]
         self._val_lengths = [len(row.ids) for row in self.val_rows]
-        self._prepare_model()
+        self._prepare_model(packing_is_checked)
 
-    def _prepare_model(self) -> None:
+    def _prepare_model(self, packing_is_checked: bool) -> None:
         plain = plain_model(self.model)
         use_isolated_attention(self.model)
-        if self.settings.packing and not packing_works(self.model, self.rows, self.device):
+        checked = packing_is_checked or not self.settings.packing
+        if not checked and not packing_works(self.model, self.rows, self.device):
             raise UserError(
                 "train.packing: examples in one row would see each other in this kind of model "
                 f"({plain.config.model_type}); use train.packing=false"
@@ -200,12 +203,12 @@ class Trainer:
         self.model.train()
         batches = self._batches(self.rows, self._lengths, members)
         num_supervised = sum(batch.num_supervised for batch in batches)
-        loss_nats = torch.zeros((), device=self.device, dtype=torch.float64)
+        sums = []
         for batch in batches:
             sum_nats, _ = self._loss(batch)
             torch.autograd.backward(self.scaler.scale(sum_nats / num_supervised))
-            loss_nats += sum_nats.detach()
-        loss = float(loss_nats)
+            sums.append(sum_nats.detach())
+        loss = float(torch.stack(sums).cpu().double().sum())  # the step's one wait for the device
         self._check_finite(loss, "loss", members)
         self.scaler.unscale_(self.optimizer)
         if state.step == 0:

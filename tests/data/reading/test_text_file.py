@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from honing.data.example import Exchange
-from tests.data.files import (
+from tests.data.reading.files import (
     EXCHANGES,
     ROWS,
     TABLE,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
 
-from honing.data.names import did_you_mean, listed, shown
+from honing.data.reading.names import did_you_mean, listed, shown
 from honing.errors import UserError
 
 FIELDS = (

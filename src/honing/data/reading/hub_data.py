@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from honing.data.formats import Found, counted
-from honing.data.names import listed, shown
-from honing.data.source import SPLIT_NAMES, SPLITS
+from honing.data.reading.formats import Found, counted
+from honing.data.reading.names import listed, shown
+from honing.data.reading.source import SPLIT_NAMES, SPLITS
 from honing.errors import UserError
 from honing.hub import use_cache_if_unreachable
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from honing.data.example import Exchange
-from honing.data.read import ReadRows, read_source
-from honing.data.source import SourceSpec
+from honing.data.reading.read import ReadRows, read_source
+from honing.data.reading.source import SourceSpec
 from honing.errors import UserError
 
 ROWS = [

@@ -10,8 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from honing.data.example import Example, Exchange
-from honing.data.read import DroppedRow, ReadRows
-from tests.data.files import (
+from honing.data.reading.read import DroppedRow, ReadRows
+from tests.data.reading.files import (
     EXCHANGES,
     ROWS,
     TABLE,

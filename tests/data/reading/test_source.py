@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.files import (
+from tests.data.reading.files import (
     answers,
     error_of,
     ids,

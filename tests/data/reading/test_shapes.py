@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from honing.data.shapes import (
+from honing.data.reading.shapes import (
     Layout,
     check_mapping,
     find_layout,

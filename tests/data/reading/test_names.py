@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from honing.data.names import as_argument, listed, shown
+from honing.data.reading.names import as_argument, listed, shown
 
 
 def test_foreign_names_stay_on_one_line() -> None:

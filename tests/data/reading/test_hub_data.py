@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow
 import pytest
 
-from tests.data.files import (
+from tests.data.reading.files import (
     error_of,
     ids,
     read,

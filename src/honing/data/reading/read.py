@@ -10,13 +10,13 @@ from itertools import chain
 from pathlib import Path
 
 from honing.data.example import Example
-from honing.data.formats import Found, RawRows, Wishes, open_file
-from honing.data.hub_data import open_hub
-from honing.data.names import shown
-from honing.data.rows import read_row, remarks
-from honing.data.shapes import check_mapping, find_layout, widen
-from honing.data.source import SourceSpec, find_files, is_hub_id
-from honing.data.text_file import check_encoding
+from honing.data.reading.formats import Found, RawRows, Wishes, open_file
+from honing.data.reading.hub_data import open_hub
+from honing.data.reading.names import shown
+from honing.data.reading.rows import read_row, remarks
+from honing.data.reading.shapes import check_mapping, find_layout, widen
+from honing.data.reading.source import SourceSpec, find_files, is_hub_id
+from honing.data.reading.text_file import check_encoding
 from honing.errors import UserError
 
 FIRST_ROWS = 100

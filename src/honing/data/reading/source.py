@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from honing.data.formats import KINDS
-from honing.data.names import did_you_mean, listed, shown
+from honing.data.reading.formats import KINDS
+from honing.data.reading.names import did_you_mean, listed, shown
 from honing.errors import UserError
 
 SourceSpec = str | list[str] | dict[str, str | list[str]]

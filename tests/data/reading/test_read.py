@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from honing.data.example import Example, Exchange
-from honing.data.read import DroppedRow
-from tests.data.files import (
+from honing.data.reading.read import DroppedRow
+from tests.data.reading.files import (
     EXCHANGES,
     ROWS,
     TABLE,

@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Mapping
 
 from honing.data.example import Example, Exchange
-from honing.data.names import shown
-from honing.data.shapes import HEADER, REQUIRED, Layout, plain_text, split_sections
+from honing.data.reading.names import shown
+from honing.data.reading.shapes import HEADER, REQUIRED, Layout, plain_text, split_sections
 
 ROLES = {
     "system": "system",

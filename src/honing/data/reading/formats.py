@@ -16,10 +16,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from honing.data.names import listed, shown
-from honing.data.rows import Unusable
-from honing.data.shapes import find_column, understood
-from honing.data.text_file import (
+from honing.data.reading.names import listed, shown
+from honing.data.reading.rows import Unusable
+from honing.data.reading.shapes import find_column, understood
+from honing.data.reading.text_file import (
     check_text,
     first_lines,
     first_text,

@@ -7,10 +7,10 @@ import unicodedata
 import pytest
 
 from honing.data.example import Example, Exchange
-from honing.data.rows import read_row, remarks
-from honing.data.shapes import Layout, find_layout
+from honing.data.reading.rows import read_row, remarks
+from honing.data.reading.shapes import Layout, find_layout
 from honing.errors import UserError
-from tests.data.test_shapes import Row, layout_of
+from tests.data.reading.test_shapes import Row, layout_of
 
 
 def read(row: Row, columns: dict[str, str] | None = None) -> tuple[Example | str, set[str]]:
