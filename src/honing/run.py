@@ -189,4 +189,4 @@ def write_json(path: Path, record: Any) -> None:
 def cannot_write(path: Path, error: OSError) -> str:
     """One line about a write that failed: a full disk, a missing right, a folder in the way."""
     reason = error.strerror or str(error)
-    return f"{path}: cannot be written ({reason}); free some space or choose another output_dir"
+    return f"{path}: cannot be written ({reason}); free some space or choose another folder"

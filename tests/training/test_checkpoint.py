@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_nothing_else(
             write_checkpoint(run.final, adapted_model("llama", seed=9), state(2), ABOUT)
     assert str(caught.value) == (
         f"{run.final}: cannot be written (No space left on device); "
-        "free some space or choose another output_dir"
+        "free some space or choose another folder"
     )
     assert [path.name for path in run.checkpoints.iterdir()] == ["final"]
     assert contents(run.final) == before
@@ -232,7 +232,7 @@ def test_files_that_may_not_grow_leave_nothing(num_bytes: int, run: RunFolder, m
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(caught.value) == (
         f"{run.final}: cannot be written (File too large); "
-        "free some space or choose another output_dir"
+        "free some space or choose another folder"
     )
     assert list(run.checkpoints.iterdir()) == []
 

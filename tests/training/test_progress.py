@@ -243,7 +243,7 @@ def test_a_full_disk_under_the_events(run: RunFolder, monkeypatch: pytest.Monkey
     progress.close()  # and this does not hide it
     assert str(caught.value) == (
         f"{run.logs}: cannot be written (No space left on device); "
-        "free some space or choose another output_dir"
+        "free some space or choose another folder"
     )
 
 
@@ -253,5 +253,5 @@ def test_a_full_disk_under_the_lines(run: RunFolder) -> None:
         Progress(run, 8, show=False).logged(steps(1))
     assert str(caught.value) == (
         f"{run.metrics}: cannot be written (Is a directory); "
-        "free some space or choose another output_dir"
+        "free some space or choose another folder"
     )

@@ -133,7 +133,14 @@ def test_what_is_unusual_is_said() -> None:
 
 
 def test_what_the_terminal_shows() -> None:
-    end = ["Use outputs/checkpoints/best", "Next: honing generate outputs --prompt '…'"]
+    end = [
+        "Settings: rank 8, alpha 16, dropout 0.05, 3 epochs of 16 examples a step, "
+        "rate 0.0002 (cosine), auto, seed 7",
+        "Written outputs/config.yaml",
+        "Written outputs/checkpoints/final",
+        "Use outputs/checkpoints/best",
+        "Next: honing generate outputs --prompt '…'",
+    ]
     assert format_terminal(report()).split("\n") == [*TABLE.split("\n"), *SUMMARY, *end]
 
 

@@ -270,7 +270,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_stands(
         made.train()
     assert str(caught.value) == (
         f"{run.step_checkpoint(3)}: cannot be written (No space left on device); "
-        "free some space or choose another output_dir"
+        "free some space or choose another folder"
     )
     assert kept(run) == [1, 2]
     assert linked(run, "last") == 2

@@ -256,9 +256,21 @@ def _saved(report: TrainingReport) -> str:
 
 def format_terminal(report: TrainingReport) -> str:
     """The summary that a training ends with."""
-    lines = [*format_table(report), *format_summary(report)]
+    lines = [*format_table(report), *format_summary(report), _settings(report)]
+    lines += [f"Written {file}" for file in report.files]
     lines += [f"Use {report.checkpoint}", f"Next: {report.next_command}"]
     return "\n".join(lines)
+
+
+def _settings(report: TrainingReport) -> str:
+    """The settings that matter most; config.yaml and the Markdown have them all."""
+    config = Config.model_validate(report.config)
+    lora, train = config.lora, config.train
+    return (
+        f"Settings: rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, "
+        f"{train.epochs} epochs of {train.global_batch_size} examples a step, rate "
+        f"{train.learning_rate:g} ({train.scheduler}), {config.model.dtype}, seed {config.seed}"
+    )
 
 
 def format_markdown(report: TrainingReport) -> str:
