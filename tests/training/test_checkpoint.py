@@ -231,8 +231,7 @@ def test_files_that_may_not_grow_leave_nothing(num_bytes: int, run: RunFolder, m
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(caught.value) == (
-        f"{run.final}: cannot be written (File too large); "
-        "free some space or choose another folder"
+        f"{run.final}: cannot be written (File too large); free some space or choose another folder"
     )
     assert list(run.checkpoints.iterdir()) == []
 
