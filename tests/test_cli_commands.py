@@ -340,5 +340,5 @@ def test_a_full_disk_in_training_is_2(
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert err.splitlines()[-1].endswith(
-        "(No space left on device); free some space or choose another output_dir"
+        "(No space left on device); free some space or choose another folder"
     )

@@ -13,7 +13,7 @@ import pytest
 from honing.errors import UserError
 from honing.run import RunFolder, cannot_write, write_json, write_text
 
-ADVICE = "free some space or choose another output_dir"
+ADVICE = "free some space or choose another folder"
 
 
 def a_run(root: Path, *steps: int) -> RunFolder:

@@ -364,7 +364,7 @@ def test_a_disk_that_is_full_before_anything_is_written(
         assert status == 2
         assert lines[-1] == (
             f"honing: {tool.out}/data_report.json: cannot be written (No space left on device); "
-            "free some space or choose another output_dir"
+            "free some space or choose another folder"
         )
         assert names_below(tool.out) == set()
 
@@ -386,7 +386,7 @@ def test_a_disk_that_fills_up_later(tool: Tool, monkeypatch: pytest.MonkeyPatch)
     assert status == 2
     assert lines[-1] == (
         f"honing: {tool.out}/checkpoints/step-000006: cannot be written (No space left on "
-        "device); free some space or choose another output_dir"
+        "device); free some space or choose another folder"
     )
     assert sorted(path.name for path in (tool.out / "checkpoints").iterdir()) == [
         "best",
