@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from honing.config_file import load_config
 from honing.data.template import choose_template
 from honing.data.text_model import TextModel
 from honing.model.load import chat_renderer, text_encoder
+from honing.model.token_bytes import token_bytes
 from tests.tiny import CHAT_TEMPLATE, tiny_tokenizer
 
 # Prompts of which none resembles another, so that each is a group of its own.
@@ -62,6 +64,7 @@ def tiny_text(template: str = "instruction", context_length: int | None = 256) -
         template=choose_template(template, CHAT_TEMPLATE),
         chat=chat_renderer(tokenizer, CHAT_TEMPLATE) if template == "chat" else None,
         context_length=context_length,
+        token_bytes=partial(token_bytes, tokenizer),
     )
 
 

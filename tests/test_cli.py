@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from honing import cli
+from honing import commands
 from honing.cli import OVERRIDES, main, make_parser
 from honing.config import Config
 from honing.errors import CheckFailed, HoningError, TrainingDiverged, UserError
@@ -22,7 +22,10 @@ from honing.run import RunFolder
 from honing.training.train import Trained
 from honing.version import VERSION
 
-COMMANDS = ("init", "prepare", "train", "generate", "chat", "demo")
+COMMANDS = (
+    *("init", "prepare", "train", "check", "generate", "chat"),
+    *("evaluate", "compare", "merge", "demo"),
+)
 Captured = pytest.CaptureFixture[str]
 
 
@@ -302,7 +305,7 @@ def test_a_terminal_keeps_its_encoding_and_never_stops_at_a_character(
 
 
 def test_json_is_written_with_its_own_letters(capsys: Captured) -> None:
-    cli._print_json({"답": ["뷁"]})
+    commands._print_json({"답": ["뷁"]})
     out = capsys.readouterr().out
     assert "뷁" in out
     assert json.loads(out) == {"답": ["뷁"]}

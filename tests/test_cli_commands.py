@@ -335,7 +335,7 @@ def test_a_full_disk_in_training_is_2(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("honing.training.checkpoint.os.fsync", full)
+    monkeypatch.setattr("honing.files.os.fsync", full)
     assert main(["train", str(tiny_run.config), "output_dir=run"]) == 2
     err = capsys.readouterr().err
     assert "Traceback" not in err

@@ -73,6 +73,16 @@ DEFAULTS: dict[str, Any] = {
         "seed": 42,
         "num_answers": 1,
         "batch_size": 16,
+        "scripts": None,
+    },
+    "evaluate": {
+        "split": "auto",
+        "source": None,
+        "num_samples": 200,
+        "max_new_tokens": "auto",
+        "batch_size": 32,
+        "general_text": None,
+        "num_resamples": 2000,
     },
 }
 

@@ -19,7 +19,7 @@ from honing.config_file import dump_config, load_config, schema_text, setting_ke
 from honing.errors import UserError
 
 TEMPLATE_NAMES = "'instruction', 'alpaca', 'alpaca-ko', 'koalpaca-v1.0', 'koalpaca-v1.1' or 'chat'"
-TOP_LEVEL = "output_dir, seed, device, model, lora, data, train, generate"
+TOP_LEVEL = "output_dir, seed, device, model, lora, data, train, generate, evaluate"
 
 
 def load(folder: Path, content: str | bytes, *overrides: str) -> Config:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
 
+import honing.run
 from honing.errors import UserError
-from honing.run import RunFolder, cannot_write, write_json, write_text
+from honing.files import write_json, write_text
+from honing.run import RunFolder
 
 ADVICE = "free some space or choose another folder"
 
@@ -121,11 +122,45 @@ def a_full_run(root: Path) -> RunFolder:
     return run
 
 
-def test_clear_removes_all_that_a_run_wrote(tmp_path: Path) -> None:
+DATA = {"data_report.json", *(f"splits/{name}.jsonl" for name in ("train", "val", "test"))}
+"""What may be the source of the next run, and is replaced file by file."""
+
+
+def test_clear_removes_all_that_a_run_wrote_but_its_data(tmp_path: Path) -> None:
     run = a_full_run(tmp_path)
     run.clear()
-    assert names_below(tmp_path) == set()
+    assert names_below(tmp_path) == {*DATA, "splits"}
     assert not run.holds_a_run()
+
+
+def test_clear_removes_what_a_killed_process_left_aside(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    left = [".config.yaml.new", ".report.html.new", "checkpoints/.last.new"]
+    for name in [*left, "evaluation/.base.json.new"]:
+        write_text(tmp_path / name, "")
+    for name in (".step-000001.gone", ".final.old"):
+        (run.checkpoints / name).mkdir()
+    run.clear()
+    assert names_below(tmp_path) == set()
+
+
+def test_a_process_killed_while_it_clears_leaves_a_run_that_can_go_on_or_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark of a finished run goes first, that of a run last, whatever the order on the disk."""
+    run = a_full_run(tmp_path)
+    removed: list[str] = []
+    remove = honing.run._remove
+
+    def watched(path: Path) -> None:
+        removed.append(path.name)
+        assert run.holds_a_run()
+        assert not (run.is_finished() and len(removed) > 1)
+        remove(path)
+
+    monkeypatch.setattr(honing.run, "_remove", watched)
+    run.clear()
+    assert (removed[0], removed[-1]) == ("training_report.json", "config.yaml")
 
 
 def test_clear_leaves_what_a_run_did_not_write(tmp_path: Path) -> None:
@@ -141,7 +176,8 @@ def test_clear_leaves_what_a_run_did_not_write(tmp_path: Path) -> None:
     for name in foreign:
         write_text(tmp_path / name, "mine")
     run.clear()
-    assert {name for name in names_below(tmp_path) if (tmp_path / name).is_file()} == foreign
+    left = {name for name in names_below(tmp_path) if (tmp_path / name).is_file()}
+    assert left == foreign | DATA
 
 
 def test_clear_does_not_follow_links_out_of_the_folder(tmp_path: Path) -> None:
@@ -272,71 +308,3 @@ def test_the_best_checkpoint_is_used_then_the_final_then_the_last(tmp_path: Path
     assert run.checkpoint_to_use() == run.final
     run.link("best", run.step_checkpoint(5))
     assert run.checkpoint_to_use() == run.step_checkpoint(5)
-
-
-# --- files written whole
-
-
-def test_text_is_written_as_utf8_with_plain_line_ends_into_a_new_folder(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b.txt"
-    write_text(path, "한국어\n둘\r\n")
-    assert path.read_bytes() == "한국어\n둘\r\n".encode()
-    assert names_below(tmp_path) == {"a", "a/b.txt"}
-
-
-def test_a_record_is_written_as_readable_json(tmp_path: Path) -> None:
-    write_json(tmp_path / "r.json", {"이름": [1, None]})
-    text = (tmp_path / "r.json").read_text(encoding="utf-8")
-    assert text == '{\n "이름": [\n  1,\n  null\n ]\n}\n'
-    assert json.loads(text) == {"이름": [1, None]}
-
-
-@pytest.mark.parametrize("fails", ["replace", "fsync"])
-def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
-) -> None:
-    path = tmp_path / "metrics.json"
-    write_text(path, "old")
-    monkeypatch.setattr(os, fails, full_disk)
-    with pytest.raises(UserError) as caught:
-        write_text(path, "new")
-    assert str(caught.value) == f"{path}: cannot be written (No space left on device); {ADVICE}"
-    assert path.read_text() == "old"
-    assert names_below(tmp_path) == {"metrics.json"}
-
-
-def test_an_interrupted_write_leaves_nothing_beside_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(_: int) -> NoReturn:
-        raise KeyboardInterrupt
-
-    path = tmp_path / "a.txt"
-    write_text(path, "old")
-    monkeypatch.setattr(os, "fsync", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_text(path, "new")
-    assert path.read_text() == "old"
-    assert names_below(tmp_path) == {"a.txt"}
-
-
-def test_a_path_below_a_file_cannot_be_written(tmp_path: Path) -> None:
-    write_text(tmp_path / "file", "")
-    path = tmp_path / "file" / "a.txt"
-    with pytest.raises(UserError) as caught:
-        write_text(path, "x")
-    assert str(caught.value) == f"{path}: cannot be written (File exists); {ADVICE}"
-
-
-def test_a_folder_in_the_way_cannot_be_written_over(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").mkdir()
-    with pytest.raises(UserError) as caught:
-        write_text(tmp_path / "a.txt", "x")
-    expected = f"{tmp_path / 'a.txt'}: cannot be written (Is a directory); {ADVICE}"
-    assert str(caught.value) == expected
-    assert names_below(tmp_path) == {"a.txt"}
-
-
-def test_an_error_without_a_reason_of_its_own_is_still_told() -> None:
-    error: Any = OSError("odd")
-    assert cannot_write(Path("x"), error) == f"x: cannot be written (odd); {ADVICE}"

@@ -1,4 +1,4 @@
-"""scripts/train.py and scripts/inference.py: the first draft's names for honing's commands."""
+"""scripts/*.py: the first draft's names for honing's commands."""
 
 from __future__ import annotations
 
@@ -37,6 +37,13 @@ def run_script(monkeypatch: pytest.MonkeyPatch, name: str, arguments: Sequence[s
         ("inference.py", ["--prompt", "가"], ["generate", "outputs", "--prompt", "가"]),
         ("inference.py", ["generate.top_k=5"], ["generate", "outputs", "generate.top_k=5"]),
         ("inference.py", ["outputs/a", "--prompt", "a=b"], None),
+        ("evaluate.py", [], ["evaluate", "outputs"]),
+        ("evaluate.py", ["evaluate.split=val"], ["evaluate", "outputs", "evaluate.split=val"]),
+        ("evaluate.py", ["--predictions", "a.jsonl"], None),
+        ("evaluate.py", ["outputs/a", "--checkpoint", "last"], None),
+        ("compare_results.py", [], ["compare", "outputs"]),
+        ("compare_results.py", ["--language", "ko"], ["compare", "outputs", "--language", "ko"]),
+        ("compare_results.py", ["outputs/a", "outputs/b"], None),
     ],
 )
 def test_what_is_left_out_is_the_first_drafts(
@@ -53,7 +60,12 @@ def test_what_is_left_out_is_the_first_drafts(
 
     monkeypatch.setattr("honing.cli.main", main)
     assert run_script(monkeypatch, name, arguments) == 7
-    command = {"train.py": "train", "inference.py": "generate"}[name]
+    command = {
+        "train.py": "train",
+        "inference.py": "generate",
+        "evaluate.py": "evaluate",
+        "compare_results.py": "compare",
+    }[name]
     assert called == [expected or [command, *arguments]]
 
 
@@ -83,7 +95,7 @@ def test_training_and_asking_as_in_the_first_draft(
     assert record["answers"][0]["instruction"] == "물은?"
 
 
-@pytest.mark.parametrize("name", ["train.py", "inference.py"])
+@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("*.py")))
 def test_a_script_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

@@ -25,6 +25,7 @@ from honing.config import (
 )
 from honing.config_file import load_config, setting_keys
 from honing.data.prepare import PreparedData, prepare_data
+from honing.evaluation.evaluate import evaluate
 from honing.generation.generate import generate
 from honing.generation.questions import question_from_text
 from honing.preparation import prepare
@@ -86,6 +87,7 @@ def test_every_setting_is_read(reads: Reads, tiny_base: Path, tmp_path: Path) ->
     train(small_config(tiny_base, rows, out, "train.max_steps=2"), say=lambda _: None)
     drawn = ["generate.temperature=1", "generate.max_new_tokens=3", "device=cpu"]
     generate(str(out), [question_from_text("hi")], load_config(None, drawn))
+    evaluate(str(out), ["evaluate.num_resamples=1000"], say=lambda _: None)
     assert unread(reads) == []
     # And a setting that was added and forgotten would be seen.
     assert unread(reads, WiderConfig) == ["train.unused", "alone"]

@@ -75,12 +75,17 @@ def imports_when_loaded(path: Path) -> set[str]:
 
 
 FORBIDDEN = {
-    "honing.data": ("model", "training", "generation", "evaluation", "report"),
-    "honing.model": ("training", "generation", "evaluation", "report"),
-    "honing.training": ("evaluation", "report"),
-    "honing.generation": ("evaluation", "report"),
+    "honing.data": ("model", "training", "generation", "evaluation", "report", "merging"),
+    "honing.model": ("training", "generation", "evaluation", "report", "merging"),
+    "honing.training": ("evaluation", "report", "merging"),
+    "honing.generation": ("evaluation", "report", "merging"),
+    "honing.evaluation": ("report", "merging"),
+    "honing.report": ("model", "training", "generation", "merging"),
+    "honing.merging": ("evaluation", "report"),
 }
-STAGES = ("cli", "demo", "init", "preparation")
+STAGES = ("cli", "commands", "demo", "init", "preparation")
+NEEDS_A_MODEL = ("evaluate", "answers", "perplexity", "general")
+"""Parts of honing.evaluation that compute with one; all others read and count."""
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -94,6 +99,36 @@ def test_imports_point_one_way(package: str) -> None:
         if name.split(".")[1:2] and name.split(".")[1] in FORBIDDEN[package]
     ]
     assert wrong == []
+
+
+def test_stored_evaluations_are_read_and_compared_without_torch() -> None:
+    light = {
+        module
+        for module in MODULES
+        if module.startswith(("honing.report.", "honing.evaluation."))
+        and module.rsplit(".", 1)[-1] not in NEEDS_A_MODEL
+    }
+    assert len(light) > 10
+    waiting, reached = set(light), set(light)
+    while waiting:
+        more = imports_when_loaded(MODULES[waiting.pop()]) - reached
+        waiting, reached = waiting | more, reached | more
+    heavy = {module: foreign_packages(MODULES[module]) & HEAVY for module in reached}
+    assert {module: names for module, names in heavy.items() if names} == {}
+
+
+HEAVY = {"torch", "transformers", "peft", "datasets", "accelerate"}
+
+
+def foreign_packages(path: Path) -> set[str]:
+    """First names of what a file imports at its top."""
+    found = set()
+    for node in tree_of(path).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).split(".")[0])
+    return found
 
 
 def test_nothing_imports_the_command_line() -> None:

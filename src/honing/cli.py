@@ -1,22 +1,18 @@
-"""Flags → configuration → one stage. Light: a stage is imported only when its command runs."""
+"""Flags → one command, and every error in one line. Light: no stage is imported here."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import errno
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
+from honing import commands
 from honing.errors import HoningError, UserError
 from honing.version import VERSION
-
-if TYPE_CHECKING:
-    from honing.config import Config
 
 OVERRIDES = "key=value lays a setting over the configuration, such as train.epochs=1"
 
@@ -121,9 +117,14 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"honing {VERSION}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    init = _add(commands, "init", run_init, "look at your data and write a commented configuration")
+    init = _add(
+        subparsers,
+        "init",
+        commands.run_init,
+        "look at your data and write a commented configuration",
+    )
     init.add_argument(
         "files",
         metavar="FILE",
@@ -133,15 +134,40 @@ def make_parser() -> argparse.ArgumentParser:
     init.add_argument("--output", metavar="CONFIG", help="where to write it (default: FILE.yaml)")
     init.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
-    prepare = _add(commands, "prepare", run_prepare, "read, check, split and report the data")
+    prepare = _add(
+        subparsers, "prepare", commands.run_prepare, "read, check, split and report the data"
+    )
     prepare.add_argument("config", metavar="CONFIG", help="configuration file (YAML)")
 
-    train = _add(commands, "train", run_train, "train the adapter")
+    train = _add(subparsers, "train", commands.run_train, "train the adapter")
     train.add_argument("config", metavar="CONFIG", help="configuration file (YAML)")
     train.add_argument("--resume", action="store_true", help="go on with the run that is there")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    train.add_argument(
+        "--selftest-resume",
+        action="store_true",
+        help="prove in minutes that a resumed training is the same here; keeps nothing",
+    )
 
-    generate = _add(commands, "generate", run_generate, "answer prompts with a base or tuned model")
+    check = _add(subparsers, "check", commands.run_check, "can a finished run be trusted?")
+    check.add_argument("name", metavar="RUN", help="a run's folder")
+    check.add_argument("--checkpoint", help="best (default), last, final, step-NNNNNN")
+
+    _add_asking(subparsers)
+    _add_judging(subparsers)
+
+    demo = _add(
+        subparsers, "demo", commands.run_demo, "all of it in minutes: sample data, embedded model"
+    )
+    demo.add_argument("--output", default="outputs/demo", help="folder (default: outputs/demo)")
+    return parser
+
+
+def _add_asking(subparsers: Any) -> None:
+    """The commands that answer."""
+    generate = _add(
+        subparsers, "generate", commands.run_generate, "answer prompts with a base or tuned model"
+    )
     _add_model(generate)
     asked = generate.add_mutually_exclusive_group()
     asked.add_argument("--prompt", help="one prompt; without it and --file: standard input")
@@ -149,15 +175,49 @@ def make_parser() -> argparse.ArgumentParser:
     generate.add_argument("--input", default="", help="material that belongs to --prompt")
     generate.add_argument("--output", help="write the answers there, one JSON object a line")
 
-    _add_model(_add(commands, "chat", run_chat, "talk with a base or tuned model"))
-
-    demo = _add(commands, "demo", run_demo, "all of it in minutes: sample data, embedded model")
-    demo.add_argument("--output", default="outputs/demo", help="folder (default: outputs/demo)")
-    return parser
+    _add_model(_add(subparsers, "chat", commands.run_chat, "talk with a base or tuned model"))
 
 
-def _add(commands: Any, name: str, run: Command, help: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
+def _add_judging(subparsers: Any) -> None:
+    """The commands for a run that is trained."""
+    evaluate = _add(
+        subparsers, "evaluate", commands.run_evaluate, "base against tuned on held-out rows"
+    )
+    evaluate.add_argument("name", metavar="RUN", nargs="?", help="a run's folder")
+    evaluate.add_argument("--checkpoint", help="best (default), last, final, step-NNNNNN")
+    evaluate.add_argument(
+        "--predictions",
+        metavar="FILE",
+        help="score anyone's answers: JSONL with reference and prediction in each row",
+    )
+    evaluate.add_argument("--output", help="with --predictions: write the evaluation there (JSON)")
+
+    compare = _add(
+        subparsers, "compare", commands.run_compare, "runs against their bases and each other"
+    )
+    compare.add_argument("runs", metavar="RUN", nargs="+", help="folders of evaluated runs")
+    compare.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder of the report (default: of one run its own, of several comparison/)",
+    )
+    compare.add_argument("--language", choices=("en", "ko"), default="en", help="of page and card")
+    compare.add_argument("--push", metavar="REPO", help="put adapter and card on the Hub")
+
+    merge = _add(subparsers, "merge", commands.run_merge, "adapter into base, read back, verified")
+    merge.add_argument("name", metavar="RUN", help="a run's folder, or a checkpoint")
+    merge.add_argument("--output", metavar="DIR", help="where to (default: merged/ in the run)")
+    merge.add_argument("--checkpoint", help="best (default), last, final, step-NNNNNN")
+    merge.add_argument(
+        "--dtype", help="float32, bfloat16 or float16 (default: as the base is stored)"
+    )
+    merge.add_argument("--gguf", metavar="TYPE", help="a file for llama.cpp too: f16, q8_0, …")
+    merge.add_argument("--overwrite", action="store_true", help="replace a merged model there")
+    merge.add_argument("--push", metavar="REPO", help="put the merged model on the Hub")
+
+
+def _add(subparsers: Any, name: str, run: Command, help: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
         name, help=help, description=help.capitalize() + ".", epilog=OVERRIDES, allow_abbrev=False
     )
     parser.set_defaults(run=run)
@@ -172,151 +232,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--base", action="store_true", help="the same base without the adapter")
     parser.add_argument("--checkpoint", help="of a run: best (default), last, final, step-NNNNNN")
-
-
-def _load(path: str | None, overrides: Sequence[str]) -> Config:
-    from honing.config_file import load_config
-
-    return load_config(None if path is None else Path(path), overrides)
-
-
-def _print_json(record: Any) -> None:
-    print(json.dumps(record, ensure_ascii=False, indent=1))
-
-
-def _say_to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def run_init(options: argparse.Namespace, overrides: list[str]) -> int:
-    from honing.init import init
-
-    # FILE takes all that is no option; what has a "=" and is no file is a setting.
-    settings = [name for name in options.files if "=" in name and not os.path.exists(name)]
-    files = [name for name in options.files if name not in settings]
-    if not files:
-        raise UserError(f"command line: no FILE among {' '.join(settings)}; name your data's file")
-    output = Path(options.output) if options.output else None
-    say = _say_to_stderr if options.json else print
-    written = init(files, [*settings, *overrides], output, overwrite=options.overwrite, say=say)
-    if options.json:
-        _print_json(written.to_record())
-    return 0
-
-
-def run_prepare(options: argparse.Namespace, overrides: list[str]) -> int:
-    config = _load(options.config, overrides)
-    from honing.data.reading.names import as_argument
-    from honing.data.report import format_report
-    from honing.preparation import prepare
-
-    data = prepare(config)
-    if options.json:
-        _print_json(data.report.to_record())
-    else:
-        print(format_report(data.report))
-        print(f"Written: {config.output_dir}/data_report.json and splits/")
-        print(f"Next: honing train {' '.join(map(as_argument, [options.config, *overrides]))}")
-    return 0
-
-
-def run_train(options: argparse.Namespace, overrides: list[str]) -> int:
-    config = _load(options.config, overrides)
-    from honing.training.summary import format_terminal
-    from honing.training.train import train
-
-    say = _say_to_stderr if options.json else print
-    trained = train(config, resume=options.resume, overwrite=options.overwrite, say=say)
-    if trained.stopped_by is not None:
-        return 128 + trained.stopped_by
-    if trained.report is not None:
-        if options.json:
-            _print_json(trained.report.to_record())
-        else:
-            print(format_terminal(trained.report))
-    elif options.json:  # --resume of a run that is finished
-        print(trained.run.report_json.read_text(encoding="utf-8"), end="")
-    return 0
-
-
-def run_generate(options: argparse.Namespace, overrides: list[str]) -> int:
-    from honing.generation.open_model import answering_config, check_model
-    from honing.generation.questions import (
-        question_from_text,
-        read_question_file,
-        read_question_text,
-    )
-
-    if options.input and options.prompt is None:
-        raise UserError("--input: is the material of a --prompt; give one")
-    if options.output and Path(options.output).is_dir():
-        raise UserError(f"--output: {options.output} is a folder; name a file")
-    config = answering_config(options.model, overrides)
-    if options.prompt is not None:
-        prompt, material = _as_utf8(options.prompt), _as_utf8(options.input)
-        questions = [question_from_text(prompt, material, "--prompt")]
-    elif options.file is not None:
-        questions = read_question_file(Path(options.file))
-    else:
-        check_model(options.model, config, options.checkpoint)  # before anyone types a prompt
-        questions = read_question_text(_read_stdin(), "standard input")
-    from honing.generation.generate import generate, print_answers, write_answers
-
-    generated = generate(
-        options.model,
-        questions,
-        config,
-        base_only=options.base,
-        checkpoint=options.checkpoint,
-        show_progress=True,
-    )
-    if options.output:
-        write_answers(Path(options.output), generated)
-    if options.json:
-        _print_json(generated.to_record())
-    else:
-        print_answers(generated, answers=not options.output)
-    return 0
-
-
-def _read_stdin() -> str:
-    if sys.stdin.isatty():
-        _say_to_stderr("Type a prompt; Ctrl-D on a line of its own ends it.")
-    try:
-        return sys.stdin.read().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"standard input: is not UTF-8 (byte {error.start}); write it as UTF-8"
-        ) from None
-
-
-def _as_utf8(argument: str) -> str:
-    """An argument as it was typed, where a locale without Korean letters kept its bytes alone."""
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        with contextlib.suppress(UnicodeError):
-            return os.fsencode(argument).decode()
-    return argument
-
-
-def run_chat(options: argparse.Namespace, overrides: list[str]) -> int:
-    from honing.generation.chat import chat
-    from honing.generation.open_model import answering_config
-
-    config = answering_config(options.model, overrides)
-    chat(options.model, config, base_only=options.base, checkpoint=options.checkpoint)
-    return 0
-
-
-def run_demo(options: argparse.Namespace, overrides: list[str]) -> int:
-    from honing.demo import demo
-
-    say = _say_to_stderr if options.json else print
-    record = demo(options.output, overrides, say=say)
-    if options.json:
-        _print_json(record)
-    return 0
 
 
 if __name__ == "__main__":

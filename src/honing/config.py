@@ -190,6 +190,11 @@ class TrainConfig(Section):
     """Stop after so many validations without a lower loss. null: never."""
 
 
+Script = Literal[
+    "hangul", "latin", "han", "kana", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "thai"
+]
+
+
 class GenerateConfig(Section):
     max_new_tokens: PositiveInt = 256
     """Longest answer in tokens."""
@@ -211,6 +216,25 @@ class GenerateConfig(Section):
     """Answers to each prompt. More than one needs a temperature above 0."""
     batch_size: PositiveInt = 16
     """Prompts answered at once."""
+    scripts: list[Script] | None = None
+    """Writing systems that an answer may use, such as [hangul, latin]. null: all of them."""
+
+
+class EvaluateConfig(Section):
+    split: Literal["auto", "test", "val"] = "auto"
+    """Rows to evaluate on. auto: the test split, or where there is none the validation split."""
+    source: str | None = None
+    """A file of held-out rows to evaluate on instead of the run's own split."""
+    num_samples: PositiveInt | None = 200
+    """Evaluate a seeded draw of so many held-out rows. null: all of them."""
+    max_new_tokens: Auto | PositiveInt = "auto"
+    """Longest answer in tokens. auto: twice the longest training response, at most 256."""
+    batch_size: PositiveInt = 32
+    """Rows computed at once; the answers do not depend on it."""
+    general_text: str | None = None
+    """A text file of the prompts' language outside the task: what was forgotten shows there."""
+    num_resamples: Annotated[int, Field(ge=1000)] = 2000
+    """Resamples of the paired bootstrap behind intervals and p-values."""
 
 
 class Config(Section):
@@ -230,3 +254,5 @@ class Config(Section):
     """The training."""
     generate: GenerateConfig = GenerateConfig()
     """How answers are drawn."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How a run is compared with its base."""

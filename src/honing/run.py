@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from honing.errors import UserError
+from honing.files import ASIDES, replace_link
+from honing.files import cannot_write as cannot_write
+from honing.files import write_json as write_json
+from honing.files import write_text as write_text
 
 _WRITTEN = (
-    "config.yaml",
-    "data_report.json",
-    "metrics.jsonl",
+    # First the mark that a run is finished, last the one that there is a run: a process that is
+    # killed here leaves one that goes on from what is left, or starts afresh.
     "training_report.json",
     "training_report.md",
-    "splits/*.jsonl",
-    "checkpoints/step-[0-9]*",
     "checkpoints/final",
     "checkpoints/last",
     "checkpoints/best",
-    "checkpoints/.*.new",
-    "checkpoints/.*.old",
+    "checkpoints/step-[0-9]*",
+    *(f"checkpoints/{pattern}" for pattern in ASIDES),
     "logs/events.out.tfevents.*",
+    "evaluation/base.json",
+    "evaluation/tuned.json",
+    "evaluation/.*.part.jsonl",
+    "report.html",
+    "report.json",
+    "report.md",
+    "metrics.jsonl",
+    "config.yaml",
 )
-"""Everything that a run writes: what a new run with --overwrite removes."""
+"""Everything that a run writes, but for its data, which may be the source of the next run and is
+replaced file by file: what a new run with --overwrite removes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,11 @@ class RunFolder:
         return self.checkpoints / "final"
 
     @property
+    def lock(self) -> Path:
+        """Held while a training writes here."""
+        return self.root / ".lock"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -72,6 +84,30 @@ class RunFolder:
     @property
     def report_markdown(self) -> Path:
         return self.root / "training_report.md"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "evaluation"
+
+    @property
+    def evaluation_base(self) -> Path:
+        return self.evaluation / "base.json"
+
+    @property
+    def evaluation_tuned(self) -> Path:
+        return self.evaluation / "tuned.json"
+
+    @property
+    def comparison_page(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def comparison_json(self) -> Path:
+        return self.root / "report.json"
+
+    @property
+    def comparison_markdown(self) -> Path:
+        return self.root / "report.md"
 
     def split_file(self, name: str) -> Path:
         return self.splits / f"{name}.jsonl"
@@ -102,9 +138,9 @@ class RunFolder:
         try:
             for written in (self.root / pattern for pattern in _WRITTEN):
                 for name in os.listdir(written.parent) if written.parent.is_dir() else ():
-                    if fnmatch(name, written.name):
+                    if fnmatch(name, written.name) or fnmatch(name, f".{written.name}.new"):
                         _remove(written.parent / name)
-            for folder in (self.splits, self.checkpoints, self.logs):
+            for folder in (self.splits, self.checkpoints, self.logs, self.evaluation):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
         except OSError as error:
@@ -114,24 +150,11 @@ class RunFolder:
             ) from None
 
     def link(self, name: str, target: Path) -> None:
-        """Point checkpoints/NAME at a checkpoint beside it, replacing an older pointer atomically.
-
-        A relative link; where there are no links, a file that holds the checkpoint's name.
-        """
+        """Point checkpoints/NAME at a checkpoint beside it, in the place of an older pointer."""
         pointer = self.checkpoints / name
-        aside = self.checkpoints / f".{name}.new"
         try:
-            aside.unlink(missing_ok=True)
-            try:
-                os.symlink(target.name, aside, target_is_directory=True)
-            except (OSError, NotImplementedError):
-                aside.write_text(target.name + "\n", encoding="utf-8")
-            if pointer.is_dir() and not pointer.is_symlink():
-                shutil.rmtree(pointer)  # a copy of the run in which the link became a folder
-            os.replace(aside, pointer)
+            replace_link(pointer, target.name)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                aside.unlink()
             raise UserError(cannot_write(pointer, error)) from None
 
     def linked(self, name: str) -> Path | None:
@@ -158,35 +181,8 @@ class RunFolder:
         return self.linked("best") or final or self.linked("last")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: aside, synced, renamed."""
-    aside = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError as error:
-        raise UserError(cannot_write(path, error)) from None
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()
-
-
-def write_json(path: Path, record: Any) -> None:
-    write_text(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
-
-
-def cannot_write(path: Path, error: OSError) -> str:
-    """One line about a write that failed: a full disk, a missing right, a folder in the way."""
-    reason = error.strerror or str(error)
-    return f"{path}: cannot be written ({reason}); free some space or choose another folder"

@@ -206,15 +206,15 @@ def test_the_statistics_are_sums_and_means(monkeypatch: pytest.MonkeyPatch) -> N
         (plain, "stop text", 1.0),
         (loop[:9], "length", 0.5),
     ]
-    batches: list[int] = []
+    asked: list[int] = []
 
-    def decode_batch(_: Any, rows: Sequence[Any], *__: Any, **___: Any) -> list[AnswerIds]:
-        start = sum(batches)
-        batches.append(len(rows))
-        return [AnswerIds(*one) for one in made[start : start + len(rows)]]
+    def decode_each(_: Any, rows: Sequence[Any], *__: Any, **___: Any) -> Any:
+        asked.append(len(rows))
+        # Finished in another order than asked.
+        return [(place, AnswerIds(*made[place])) for place in (3, 0, 5, 1, 2, 4)]
 
     clock = iter([10.0, 14.0])
-    monkeypatch.setattr("honing.generation.answer.decode_batch", decode_batch)
+    monkeypatch.setattr("honing.generation.answer.decode_each", decode_each)
     monkeypatch.setattr(
         "honing.generation.answer.time", SimpleNamespace(perf_counter=lambda: next(clock))
     )
@@ -228,7 +228,7 @@ def test_the_statistics_are_sums_and_means(monkeypatch: pytest.MonkeyPatch) -> N
     answers, statistics = answer_questions(
         tiny_opened(), questions, wanted, lambda: counted.append(None)
     )
-    assert batches == [4, 2]
+    assert asked == [6]
     # The shortest question was asked first: b, c, a.
     assert [(a.question_id, a.num_tokens) for a in answers] == [
         *(("a", 10), ("a", 9)),

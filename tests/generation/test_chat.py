@@ -40,6 +40,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, *texts: str, stopped: Stopped =
         *,
         context_length: int | None,
         on_token: Callable[[int, int], None],
+        lock: None,
     ) -> list[AnswerIds]:
         ids = ids_of(texts[len(asked)])
         asked.append((decode(rows[0]), seeds[0]))

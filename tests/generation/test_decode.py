@@ -33,6 +33,19 @@ def answer(model: Any, rows: Sequence[Sequence[int]], ends: Ends, **wanted: Any)
     return decode_batch(model, rows, settings(**wanted), ends, seeds, context_length=limit)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_questions_that_take_a_free_place_are_answered_as_alone(
+    architecture: str, batch_size: int
+) -> None:
+    model = model_of(architecture)
+    ends = Ends((some_token(architecture), 319))
+    alone = [answer(model, [row], ends)[0].ids for row in questions()]
+    assert len({len(found) for found in alone}) > 1, "some end before others"
+    found = answer(model, questions(), ends, batch_size=batch_size)
+    assert [row.ids for row in found] == alone
+
+
 def ids(answers: Sequence[AnswerIds]) -> list[list[int]]:
     return [list(answer.ids) for answer in answers]
 

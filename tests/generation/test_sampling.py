@@ -205,14 +205,14 @@ def test_draws_have_the_frequencies_that_they_should() -> None:
 
 def test_the_penalty_divides_positive_logits_and_multiplies_negative_ones() -> None:
     logits = torch.tensor([[2.0, -2.0, 0.0, 3.0], [1.0, -1.0, 4.0, -0.5]])
-    seen = [torch.tensor([0, 1, 2]), torch.tensor([3, 2])]
+    seen = [[0, 1, 2], [3, 2]]
     found = penalise_repetition(logits, seen, 2.0)
     assert found.tolist() == [[1.0, -4.0, 0.0, 3.0], [1.0, -1.0, 2.0, -1.0]]
 
 
 def test_a_token_that_stands_often_is_penalised_once() -> None:
     logits = torch.tensor([[3.0, -1.0]])
-    seen = [torch.tensor([0, 0, 0, 1, 1])]
+    seen = [[0, 0, 0, 1, 1]]
     assert penalise_repetition(logits, seen, 1.5).tolist() == [[2.0, -1.5]]
 
 
@@ -221,19 +221,21 @@ def test_transformers_has_the_same_penalty(penalty: float) -> None:
     logits = random_logits(rows=3)
     ids = torch.tensor([[1, 5, 5, 2], [0, 0, 3, 11], [7, 8, 9, 10]])
     theirs = RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone())
-    assert torch.equal(penalise_repetition(logits, list(ids), penalty), theirs)
+    assert torch.equal(penalise_repetition(logits, ids.tolist(), penalty), theirs)
 
 
 def test_the_given_logits_stay_as_they_are() -> None:
     logits = random_logits()
     before = logits.clone()
-    penalise_repetition(logits, [torch.arange(V)] * 4, 1.7)
-    forbid(logits, (0, 1))
+    penalise_repetition(logits, [list(range(V))] * 4, 1.7)
+    forbid(logits, (0, 1, 2, 3), (0, 1))
     choose(logits, GenerateConfig(temperature=0.5, top_k=2, top_p=0.5), seeded(1, 2, 3, 4))
     assert torch.equal(logits, before)
 
 
-def test_forbidden_tokens_are_impossible() -> None:
-    found = forbid(random_logits(), (2, 5))
+def test_forbidden_tokens_are_impossible_in_the_rows_that_are_meant() -> None:
+    found = forbid(random_logits(), (0, 1, 2, 3), (2, 5))
     assert torch.isinf(found).nonzero()[:, 1].tolist() == [2, 5] * 4
-    assert forbid(random_logits(), ()).equal(random_logits())
+    some = forbid(random_logits(), (1, 3), (2,))
+    assert torch.isinf(some).nonzero().tolist() == [[1, 2], [3, 2]]
+    assert forbid(random_logits(), (0,), ()).equal(random_logits())

@@ -377,7 +377,7 @@ def test_a_disk_that_fills_up_later(tool: Tool, monkeypatch: pytest.MonkeyPatch)
     def filling_up(folder: Path, *arguments: Any) -> Any:
         with pytest.MonkeyPatch.context() as patch:
             if folder.name == "step-000006":
-                patch.setattr("honing.training.checkpoint.os.fsync", full_disk)
+                patch.setattr("honing.files.os.fsync", full_disk)
             return own(folder, *arguments)
 
     with monkeypatch.context() as patch:

@@ -52,6 +52,7 @@ def test_the_first_draft_on_gpt2_small(
         "adapter_model.safetensors",
         "trainer_state.pt",
         "honing.json",
+        "manifest.json",
     }
     # Four bytes a parameter, and two AdamW moments of the same size: its 9.4 MB.
     assert 0 < sizes["adapter_model.safetensors"] - 4 * 811_008 < 20_000

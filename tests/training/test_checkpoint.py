@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from honing import files
 from honing.errors import UserError
 from honing.model.lora import adapter_weights, load_adapter
 from honing.run import RunFolder
 from honing.training.checkpoint import (
+    check_adapter_files,
     newest_valid_checkpoint,
     read_about,
     read_state,
@@ -26,6 +28,7 @@ from honing.training.checkpoint import (
 from tests.tiny import adapted_model, fill_lora_b, tiny_model
 
 FILES = ["adapter_config.json", "adapter_model.safetensors", "honing.json", "trainer_state.pt"]
+ALL_FILES = sorted([*FILES, "manifest.json"])
 ABOUT = {"template": "### 질문: {instruction}", "metrics": {"step": 3, "val_loss": None}}
 
 
@@ -59,7 +62,7 @@ def test_files_of_a_checkpoint(run: RunFolder, model: Any) -> None:
     folder = run.step_checkpoint(3)
     sizes = write_checkpoint(folder, model, state(), ABOUT)
     assert folder.name == "step-000003"
-    assert [path.name for path in sorted(folder.iterdir())] == FILES
+    assert [path.name for path in sorted(folder.iterdir())] == ALL_FILES
     assert sizes.adapter == (folder / "adapter_model.safetensors").stat().st_size
     assert sizes.whole == sum(path.stat().st_size for path in folder.iterdir())
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-000003"]
@@ -94,7 +97,7 @@ def test_a_checkpoint_of_the_same_name_is_replaced(run: RunFolder, model: Any) -
     (run.final / "stray").write_text("")
     fill_lora_b(model, seed=99)
     write_checkpoint(run.final, model, state(2), ABOUT)
-    assert [path.name for path in sorted(run.final.iterdir())] == FILES
+    assert [path.name for path in sorted(run.final.iterdir())] == ALL_FILES
     assert [path.name for path in run.checkpoints.iterdir()] == ["final"]
     fresh = adapted_model("llama")
     assert read_state(run.final, fresh)["step"] == 2
@@ -104,9 +107,10 @@ def test_a_checkpoint_of_the_same_name_is_replaced(run: RunFolder, model: Any) -
 def test_every_file_is_on_the_disk_before_the_folder_takes_its_name(
     run: RunFolder, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run.checkpoints.mkdir(parents=True)
     events: list[str] = []
-    sync, rename = os.fsync, os.rename
-    paths: dict[int, str] = {}
+    sync, rename = os.fsync, os.replace
+    names: dict[int, str] = {}
 
     def synced(handle: int) -> None:
         events.append(f"sync {os.fstat(handle).st_ino}")
@@ -114,16 +118,16 @@ def test_every_file_is_on_the_disk_before_the_folder_takes_its_name(
 
     def renamed(source: Path, target: Path) -> None:
         rename(source, target)
-        paths.update({os.stat(path).st_ino: path.name for path in [*target.iterdir(), target]})
-        paths[os.stat(target.parent).st_ino] = "checkpoints"
+        names.update({os.stat(path).st_ino: path.name for path in [*target.iterdir(), target]})
+        names[os.stat(target.parent).st_ino] = "checkpoints"
         events.append("rename")
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "replace", renamed)
     write_checkpoint(run.final, model, state(), ABOUT)
-    named = [event if event == "rename" else paths[int(event.split()[1])] for event in events]
+    named = [event if event == "rename" else names[int(event.split()[1])] for event in events]
     assert sorted(named[:4]) == FILES
-    assert named[4:] == ["final", "rename", "checkpoints"]
+    assert named[4:] == ["manifest.json", "final", "rename", "checkpoints"]
 
 
 def test_what_a_killed_process_left_aside_is_cleared(run: RunFolder, model: Any) -> None:
@@ -179,24 +183,36 @@ def full(*arguments: Any, **options: Any) -> None:
 
 def full_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old checkpoint can be moved away, and the new one cannot take its place."""
-    rename = os.rename
+    rename = os.replace
 
     def renamed(source: Path, target: Path) -> None:
         if Path(source).name == ".final.new":
             full()
         rename(source, target)
 
-    monkeypatch.setattr(os, "rename", renamed)
+    monkeypatch.setattr(os, "replace", renamed)
+
+
+def full_after_the_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new checkpoint has its name, and whether that is on the disk nobody knows."""
+    sync = files.sync_folder
+
+    def synced(folder: Path) -> None:
+        if folder.name == "checkpoints":
+            full()
+        sync(folder)
+
+    monkeypatch.setattr(files, "sync_folder", synced)
 
 
 FAILURES: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "torch.save": lambda patch: patch.setattr(torch, "save", full),
     "fsync": lambda patch: patch.setattr(os, "fsync", full),
-    "rename": lambda patch: patch.setattr(os, "rename", full),
+    "rename": lambda patch: patch.setattr(files, "rename", full),
     "last rename": full_at_the_end,
-    "bytes": lambda patch: patch.setattr(Path, "write_bytes", full),
-    "text": lambda patch: patch.setattr(Path, "write_text", full),
-    "folder": lambda patch: patch.setattr(Path, "mkdir", full),
+    "last sync": full_after_the_rename,
+    "write": lambda patch: patch.setattr(files, "write_all", full),
+    "folder": lambda patch: patch.setattr(os, "mkdir", full),
 }
 
 
@@ -236,7 +252,7 @@ def test_files_that_may_not_grow_leave_nothing(num_bytes: int, run: RunFolder, m
     assert list(run.checkpoints.iterdir()) == []
 
 
-# The newest that can be read
+# The newest that is as it was written
 
 
 def test_no_checkpoints(run: RunFolder) -> None:
@@ -263,10 +279,42 @@ def test_a_missing_file(name: str, run: RunFolder, model: Any) -> None:
     assert newest_valid_checkpoint(run) == (older, [f"step-000010 skipped: {name} is missing"])
 
 
+@pytest.mark.parametrize("name", ALL_FILES)
+@pytest.mark.parametrize("byte", ["first", "middle", "last"])
+def test_a_flipped_bit(name: str, byte: str, run: RunFolder, model: Any) -> None:
+    """In a tensor too, which every parser would read without a word."""
+    older, newer = two_checkpoints(run, model)
+    content = bytearray((newer / name).read_bytes())
+    content[{"first": 0, "middle": len(content) // 2, "last": -1}[byte]] ^= 1
+    (newer / name).write_bytes(content)
+    found, skipped = newest_valid_checkpoint(run)
+    assert found == older
+    assert len(skipped) == 1
+    if name != "manifest.json":
+        assert skipped == [
+            f"step-000010 skipped: {name} is damaged (its SHA-256 is not the one in manifest.json)"
+        ]
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("share", ["nothing", "half", "all but two bytes"])
 def test_a_truncated_file(name: str, share: str, run: RunFolder, model: Any) -> None:
     older, newer = two_checkpoints(run, model)
+    content = (newer / name).read_bytes()
+    num_bytes = {"nothing": 0, "half": len(content) // 2}.get(share, len(content) - 2)
+    (newer / name).write_bytes(content[:num_bytes])
+    why = f"step-000010 skipped: {name} is damaged ({num_bytes:,} bytes of {len(content):,})"
+    assert newest_valid_checkpoint(run) == (older, [why])
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", ["nothing", "half", "all but two bytes"])
+def test_a_truncated_file_where_there_was_no_manifest_yet(
+    name: str, share: str, run: RunFolder, model: Any
+) -> None:
+    older, newer = two_checkpoints(run, model)
+    for folder in (older, newer):
+        (folder / "manifest.json").unlink()
     content = (newer / name).read_bytes()
     num_bytes = {"nothing": 0, "half": len(content) // 2}.get(share, len(content) - 2)
     (newer / name).write_bytes(content[:num_bytes])
@@ -279,10 +327,41 @@ def test_a_truncated_file(name: str, share: str, run: RunFolder, model: Any) -> 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "trainer_state.pt"])
 def test_garbage_in_the_place_of_a_file(name: str, run: RunFolder, model: Any) -> None:
     older, newer = two_checkpoints(run, model)
+    (newer / "manifest.json").unlink()
     (newer / name).write_bytes(os.urandom(5000))
     found, (why,) = newest_valid_checkpoint(run)
     assert found == older
     assert why.startswith(f"step-000010 skipped: {name} cannot be read (")
+
+
+def test_a_model_card_beside_the_adapter_is_no_damage(run: RunFolder, model: Any) -> None:
+    _, newer = two_checkpoints(run, model)
+    (newer / "README.md").write_text("# mine")
+    assert newest_valid_checkpoint(run) == (newer, [])
+    check_adapter_files(newer)
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter_config.json", "adapter_model.safetensors", "honing.json"]
+)
+def test_a_damaged_adapter_is_one_line_that_names_the_file(
+    name: str, run: RunFolder, model: Any
+) -> None:
+    write_checkpoint(run.final, model, state(), ABOUT)
+    (run.final / "trainer_state.pt").unlink()  # no answer needs it
+    check_adapter_files(run.final)
+    content = bytearray((run.final / name).read_bytes())
+    content[-5] ^= 64
+    (run.final / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        check_adapter_files(run.final)
+    assert str(caught.value) == (
+        f"{run.final / name}: is damaged (its SHA-256 is not the one in manifest.json); use "
+        "another checkpoint or a copy of this one, or remove manifest.json if you changed it "
+        "yourself"
+    )
+    (run.final / "manifest.json").unlink()
+    check_adapter_files(run.final)
 
 
 def test_all_damaged(run: RunFolder, model: Any) -> None:
@@ -301,31 +380,65 @@ def folders(run: RunFolder) -> list[str]:
     return [path.name for path in run.step_checkpoints()]
 
 
-def make(run: RunFolder, *steps: int) -> None:
-    for step in steps:
-        run.step_checkpoint(step).mkdir(parents=True)
+@pytest.fixture
+def make(model: Any) -> Callable[..., None]:
+    def made(run: RunFolder, *steps: int) -> None:
+        for step in steps:
+            write_checkpoint(run.step_checkpoint(step), model, state(), ABOUT)
+
+    return made
 
 
-def test_the_newest_are_kept_and_the_best(run: RunFolder) -> None:
+def test_the_newest_are_kept_and_the_best(run: RunFolder, make: Callable[..., None]) -> None:
     make(run, 1, 2, 3, 4, 5)
     run.final.mkdir()
     run.link("best", run.step_checkpoint(2))
     run.link("last", run.step_checkpoint(5))
-    remove_old_checkpoints(run, 2)
+    assert remove_old_checkpoints(run, 2) is None
     assert folders(run) == ["step-000002", "step-000004", "step-000005"]
     assert run.final.is_dir()
-    remove_old_checkpoints(run, 1)
+    assert remove_old_checkpoints(run, 1) is None
     assert folders(run) == ["step-000002", "step-000005"]
+    assert {path.name for path in run.checkpoints.iterdir()} == {
+        *("step-000002", "step-000005", "final", "best", "last")
+    }
 
 
-def test_fewer_than_are_kept(run: RunFolder) -> None:
+def test_fewer_than_are_kept(run: RunFolder, make: Callable[..., None]) -> None:
+    assert remove_old_checkpoints(run, 5) is None
     make(run, 1, 2)
-    remove_old_checkpoints(run, 5)
+    assert remove_old_checkpoints(run, 5) is None
     assert folders(run) == ["step-000001", "step-000002"]
 
 
-def test_the_last_is_kept_where_a_damaged_one_has_a_higher_number(run: RunFolder) -> None:
-    make(run, 10, 15, 20)  # resumed from 10, as 20 could not be read
+@pytest.mark.parametrize("keep_last", [1, 2])
+def test_damaged_ones_of_higher_numbers_do_not_count(
+    keep_last: int, run: RunFolder, make: Callable[..., None]
+) -> None:
+    make(run, 5, 10, 15)
+    for step in (20, 25):  # resumed from 10, as these could not be read
+        run.step_checkpoint(step).mkdir()
     run.link("last", run.step_checkpoint(15))
-    remove_old_checkpoints(run, 1)
-    assert folders(run) == ["step-000015", "step-000020"]
+    assert remove_old_checkpoints(run, keep_last) is None
+    expected = ["step-000015", "step-000020", "step-000025"]
+    assert folders(run) == (["step-000010"] if keep_last == 2 else []) + expected
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_nothing_is_removed_where_the_newest_is_damaged(
+    is_lost: bool, file: str, run: RunFolder, make: Callable[..., None]
+) -> None:
+    make(run, 1, 2, 3)
+    run.link("last", run.step_checkpoint(3))
+    path = run.step_checkpoint(3) / file
+    if is_lost:
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    why = "is missing" if is_lost else "is damaged (its SHA-256 is not the one in manifest.json)"
+    assert remove_old_checkpoints(run, 1) == (
+        f"step-000003: {file} {why}; no older checkpoint is removed"
+    )
+    assert folders(run) == ["step-000001", "step-000002", "step-000003"]
+    assert newest_valid_checkpoint(run)[0] == run.step_checkpoint(2)

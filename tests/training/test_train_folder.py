@@ -18,7 +18,10 @@ from honing.training.train import train
 from tests.runs import contents_below, names_below, qa_rows, save_rows, small_config
 from tests.tiny_run import TinyRun
 
-CHECKPOINT = ("adapter_config.json", "adapter_model.safetensors", "honing.json", "trainer_state.pt")
+CHECKPOINT = (
+    *("adapter_config.json", "adapter_model.safetensors", "honing.json", "manifest.json"),
+    "trainer_state.pt",
+)
 SHORT = ("train.max_steps=1", "train.eval_every=never")
 
 

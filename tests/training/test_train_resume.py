@@ -204,7 +204,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(
     damaged.write_bytes(damaged.read_bytes()[:-40])
     (copy / "checkpoints/step-000004/honing.json").unlink()
     _, said = resume(copy)
-    assert said[0].startswith(f"--resume: step-000005 skipped: {file} cannot be read (")
+    assert said[0].startswith(f"--resume: step-000005 skipped: {file} is damaged (")
     assert said[1] == "--resume: step-000004 skipped: honing.json is missing"
     assert said[-1] == "Going on from step-000002, step 2 of 6"
     found, expected = what_was_learnt(copy), what_was_learnt(whole)
@@ -355,6 +355,7 @@ def test_another_machine_is_warned_about(
     here = dict(about["environment"])
     about["environment"] |= {"torch": "1.0", "num_threads": 64}
     path.write_text(json.dumps(about), encoding="utf-8")
+    (path.parent / "manifest.json").unlink()
     trained, said = resume(copy)
     assert said[-2] == (
         f"WARNING: the run goes on with torch 1.0 → {here['torch']}, num_threads 64 → "

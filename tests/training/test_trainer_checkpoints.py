@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from honing import files
 from honing.errors import UserError
 from honing.model.lora import adapter_weights, load_adapter
 from honing.run import RunFolder
@@ -258,7 +259,7 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_stands(
 
     def until_full(folder: Path) -> None:
         if len(saved) == 2:
-            monkeypatch.setattr(Path, "write_bytes", full)
+            monkeypatch.setattr(files, "write_all", full)
         saved.append(made.state.step)
         write(folder)
 

@@ -17,6 +17,7 @@ class TextModel:
 
     decode: ids → text, names of special tokens included. chat: None unless template is a chat's.
     context_length: the most positions the base knows; None where it does not say.
+    token_bytes: for each id the UTF-8 bytes that it writes; None where they cannot be known.
     """
 
     name: str
@@ -25,6 +26,7 @@ class TextModel:
     template: Template
     chat: ChatRenderer | None = None
     context_length: int | None = None
+    token_bytes: Callable[[], Sequence[bytes] | None] = lambda: None
 
     def to_prompt(self, example: Example, supervise: Supervise) -> Prompt:
         if self.chat is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -13,8 +13,9 @@ from honing.data.encode import Tokens, TooLong, encode_questions
 from honing.data.example import Example
 from honing.data.text_model import TextModel
 from honing.errors import UserError
-from honing.generation.decode import AnswerIds, Ends, decode_batch
+from honing.generation.decode import AnswerIds, Ends, decode_each
 from honing.generation.open_model import OpenModel
+from honing.generation.scripts import script_lock
 from honing.generation.stream import whole_characters
 from honing.model.forward import plain_model
 from honing.model.load import Model
@@ -114,32 +115,42 @@ def answer_questions(
             "set generate.temperature above 0 to get several"
         )
     started = time.perf_counter()
-    jobs = [
-        (index, number) for index in range(len(questions)) for number in range(settings.num_answers)
-    ]
-    jobs.sort(key=lambda job: (len(questions[job[0]].ids), job))
     done: dict[tuple[int, int], AnswerIds] = {}
-    ends = stops(opened, settings)
-    for start in range(0, len(jobs), settings.batch_size):
-        batch = jobs[start : start + settings.batch_size]
-        decoded = decode_batch(
-            opened.model,
-            [questions[index].ids for index, _ in batch],
-            settings,
-            ends,
-            [answer_seed(settings.seed, index, number) for index, number in batch],
-            context_length=opened.text.context_length,
-        )
-        done |= dict(zip(batch, decoded, strict=True))
-        for _ in batch:
-            on_answer()
+    for job, ids in answer_each(opened, questions, settings):
+        done[job] = ids
+        on_answer()
     answers = [
         to_answer(opened, questions[index].example_id, number, done[index, number], settings)
-        for index, number in sorted(jobs)
+        for index, number in sorted(done)
     ]
     seconds = time.perf_counter() - started
     first = [ids.seconds_to_first for ids in done.values()]
     return answers, _statistics(questions, answers, first, seconds)
+
+
+def answer_each(
+    opened: OpenModel, questions: Sequence[Tokens], settings: GenerateConfig
+) -> Iterator[tuple[tuple[int, int], AnswerIds]]:
+    """((place of the question, number of the answer), ids), each as soon as it is finished.
+
+    Questions of like length are read together; one that is finished leaves its place to the next.
+    """
+    jobs = [
+        (index, number) for index in range(len(questions)) for number in range(settings.num_answers)
+    ]
+    jobs.sort(key=lambda job: (len(questions[job[0]].ids), job))
+    ends = stops(opened, settings)
+    decoded = decode_each(
+        opened.model,
+        [questions[index].ids for index, _ in jobs],
+        settings,
+        ends,
+        [answer_seed(settings.seed, index, number) for index, number in jobs],
+        context_length=opened.text.context_length,
+        lock=script_lock(opened.text, settings, ends.ids),
+    )
+    for place, ids in decoded:
+        yield jobs[place], ids
 
 
 def stops(opened: OpenModel, settings: GenerateConfig) -> Ends:

@@ -12,6 +12,7 @@ from honing.generation.answer import answer_seed, encode_for_answering, stops, t
 from honing.generation.decode import decode_batch
 from honing.generation.open_model import OpenModel, answering_config, open_model
 from honing.generation.questions import question_from_text
+from honing.generation.scripts import script_lock
 from honing.generation.stream import SyllableStream
 
 HELP = "Type a message; /new starts afresh, /quit (or Ctrl-D) ends."
@@ -70,6 +71,7 @@ def reply(opened: OpenModel, settings: GenerateConfig, turns: list[Turn], questi
     (tokens,) = encode_for_answering(opened, [example], settings)
     if tokens.num_cut:
         print("note: the oldest part of this chat no longer fits the context", file=sys.stderr)
+    ends = stops(opened, settings)
     stream = SyllableStream(opened.text.decode, settings.stop, opened.text.template.answer_prefix)
     shown = ""
 
@@ -84,10 +86,11 @@ def reply(opened: OpenModel, settings: GenerateConfig, turns: list[Turn], questi
             opened.model,
             [tokens.ids],
             settings,
-            stops(opened, settings),
+            ends,
             [answer_seed(settings.seed, len(turns), 0)],
             context_length=opened.text.context_length,
             on_token=on_token,
+            lock=script_lock(opened.text, settings, ends.ids),
         )
     except KeyboardInterrupt:
         print(" …")

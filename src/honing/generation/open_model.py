@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from honing.config import Config, DataConfig, ModelConfig
 from honing.config_file import load_config
 from honing.data.template import Template, choose_template
 from honing.data.text_model import TextModel
 from honing.errors import UserError
 from honing.model.device import choose_device, choose_dtype
+from honing.model.forward import plain_model
 from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
 from honing.model.lora import ADAPTER_CONFIG, load_adapter
 from honing.run import RunFolder
@@ -102,12 +105,17 @@ def check_model(name: str, config: Config, checkpoint: str | None) -> None:
 
 
 def open_model(
-    name: str, config: Config, *, base_only: bool = False, checkpoint: str | None = None
+    name: str,
+    config: Config,
+    *,
+    base_only: bool = False,
+    checkpoint: str | None = None,
+    fold: bool = True,
 ) -> OpenModel:
     """Load a model by name. config gives device, dtype and, for a base plain, the template.
 
-    base_only: the same base and template, without the adapter. Raises UserError where the
-    adapter was trained on another base.
+    base_only: the same base and template, without the adapter. fold: see fold_adapter; without it
+    the adapter can be switched off. Raises UserError where the adapter was trained on another base.
     """
     adapter = find_adapter(name, checkpoint)
     source = _source(name, adapter, config)
@@ -124,12 +132,17 @@ def open_model(
     _check_base(source, model.honing_fingerprint)
     if adapter is not None and not base_only:
         model = load_adapter(model, adapter)
-        if dtype == "float32":
-            # Folded into the weights: the same answers with half the matrix products. In 16 bits
-            # the sum would be rounded, and the model another one.
-            model.merge_adapter()
+        if fold:
+            fold_adapter(model)
     model.eval()  # the adapter's dropout too
     return OpenModel(model, text, device, adapter if not base_only else None, notes)
+
+
+def fold_adapter(model: Model) -> None:
+    """Add the adapter to the weights where they are float32: the same answers with half the matrix
+    products. In 16 bits the sum would be rounded, and the model another one."""
+    if plain_model(model).dtype == torch.float32:
+        model.merge_adapter()
 
 
 _READ = ("generate", "device", "model", "data.template")

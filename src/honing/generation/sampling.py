@@ -10,25 +10,24 @@ from torch import Generator, Tensor
 from honing.config import GenerateConfig
 
 
-def penalise_repetition(logits: Tensor, seen: Sequence[Tensor], penalty: float) -> Tensor:
+def penalise_repetition(logits: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
     """Make tokens less likely that stand in prompt or answer (Keskar et al. 2019, CTRL).
 
     logits: (B, V). seen: for each row the ids that it holds, without padding: libraries that look
     at the padded batch punish the padding token too, which is the end-of-text token of GPT-2.
     """
-    if penalty == 1.0:
-        return logits
-    logits = logits.clone()
-    for row, ids in zip(logits, seen, strict=True):
-        values = row[ids]
-        row[ids] = torch.where(values > 0, values / penalty, values * penalty)
-    return logits
+    longest = max(len(ids) for ids in seen)
+    # Filled up with an id of the row's own, which is penalised once however often it stands there.
+    filled = [[*ids, *[ids[0]] * (longest - len(ids))] for ids in seen]
+    places = torch.tensor(filled, device=logits.device)
+    values = logits.gather(1, places)
+    return logits.scatter(1, places, torch.where(values > 0, values / penalty, values * penalty))
 
 
-def forbid(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Make tokens impossible."""
+def forbid(logits: Tensor, rows: Sequence[int], ids: Sequence[int]) -> Tensor:
+    """Make tokens impossible in some rows."""
     logits = logits.clone()
-    logits[:, list(ids)] = -torch.inf
+    logits[torch.tensor(rows)[:, None], list(ids)] = -torch.inf
     return logits
 
 

@@ -7,6 +7,7 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from honing.data.text_model import TextModel
 from honing.errors import UserError
 from honing.hub import hub_is_reachable, use_cache_if_unreachable
 from honing.model.gguf import converted_folder
+from honing.model.token_bytes import token_bytes
 
 Model = Any
 """A transformers model, with or without PEFT's layers in it: typed in neither library."""
@@ -206,6 +208,7 @@ def text_model(base: Base, tokenizer: PreTrainedTokenizerBase, template: Templat
         template=template,
         chat=chat_renderer(tokenizer, template.chat_template) if template.chat_template else None,
         context_length=context_length(base),
+        token_bytes=partial(token_bytes, tokenizer),
     )
 
 

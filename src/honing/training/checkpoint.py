@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from honing.errors import UserError
+from honing.files import cannot_write, remove_folder, replaced_folder, write_file
 from honing.model.load import Model
 from honing.model.lora import (
     ADAPTER_CONFIG,
@@ -22,7 +21,8 @@ from honing.model.lora import (
     adapter_to_save,
     restore_adapter,
 )
-from honing.run import RunFolder, cannot_write
+from honing.run import RunFolder
+from honing.training.manifest import MANIFEST, damage, manifest_of
 
 TRAINER_STATE = "trainer_state.pt"
 ABOUT = "honing.json"
@@ -39,62 +39,41 @@ class CheckpointSizes:
 def write_checkpoint(
     folder: Path, model: Model, state: Mapping[str, Any], about: Mapping[str, Any]
 ) -> CheckpointSizes:
-    """Write one checkpoint folder: adapter in PEFT's format, state of the trainer, and what
-    generation, evaluation and merging need to know (about).
+    """Write one checkpoint folder: adapter in PEFT's format, state of the trainer, what
+    generation, evaluation and merging need to know (about), and the manifest of them all.
 
     Raises UserError, with nothing half-written in place, where the disk is full or read-only.
     """
-    aside = folder.with_name(f".{folder.name}.new")
     settings, tensors = adapter_to_save(model)
     weights = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        settings.save_pretrained(str(aside))
         # Made in memory first: torch and safetensors, writing for themselves, report a full disk
         # in errors of their own ("unexpected pos 576 vs 534").
-        (aside / ADAPTER_WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
         packed = io.BytesIO()
         torch.save(dict(state), packed)
-        (aside / TRAINER_STATE).write_bytes(packed.getbuffer())
-        text = json.dumps(about, ensure_ascii=False, indent=1)
-        (aside / ABOUT).write_text(text + "\n", encoding="utf-8")
-        for path in aside.iterdir():
-            _sync(path)
-        _sync(aside)
-        _replace_folder(aside, folder)
+        contents: dict[str, bytes | memoryview] = {
+            ADAPTER_WEIGHTS: save(weights, metadata={"format": "pt"}),
+            TRAINER_STATE: packed.getbuffer(),
+            ABOUT: (json.dumps(about, ensure_ascii=False, indent=1) + "\n").encode(),
+        }
+        with replaced_folder(folder) as aside:
+            contents[ADAPTER_CONFIG] = _peft_config(settings, aside)
+            for name, content in contents.items():
+                write_file(aside / name, content)
+            write_file(aside / MANIFEST, manifest_of(contents))
     except OSError as error:
         raise UserError(cannot_write(folder, error)) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     return CheckpointSizes(sizes[ADAPTER_WEIGHTS], sum(sizes.values()))
 
 
-def _replace_folder(aside: Path, folder: Path) -> None:
-    """Move a folder into place; one that is there is moved away first, as none can be replaced."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    try:
-        os.rename(aside, folder)
-    except OSError:
-        if old.exists():
-            os.rename(old, folder)
-        raise
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # Windows has no sync of folders; its renames are journalled
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _peft_config(settings: Any, folder: Path) -> bytes:
+    """adapter_config.json as PEFT writes it."""
+    settings.save_pretrained(str(folder))
+    path = folder / ADAPTER_CONFIG
+    content = path.read_bytes()
+    path.unlink()
+    return content
 
 
 def read_about(folder: Path) -> dict[str, Any] | None:
@@ -122,17 +101,18 @@ def newest_valid_checkpoint(run: RunFolder) -> tuple[Path | None, list[str]]:
     """The newest checkpoint of a step that can be read whole, and a line for each that cannot."""
     skipped: list[str] = []
     for folder in reversed(run.step_checkpoints()):
-        problem = _problem_of(folder)
+        problem = problem_of(folder)
         if problem is None:
             return folder, skipped
         skipped.append(f"{folder.name} skipped: {problem}")
     return None, skipped
 
 
-def _problem_of(folder: Path) -> str | None:
+def problem_of(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in one line; None where it can be read whole."""
+    if found := _lost_or_damaged(folder):
+        return found
     for name, read in _READERS.items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
         try:
             read(folder / name)
         # Damaged files make the parsers raise errors of many kinds.
@@ -140,6 +120,27 @@ def _problem_of(folder: Path) -> str | None:
             reason = " ".join(str(error).split()).partition(". ")[0][:100]
             return f"{name} cannot be read ({reason})"
     return None
+
+
+def _lost_or_damaged(folder: Path) -> str | None:
+    for name in _READERS:
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+    found = damage(folder, _READERS)
+    return None if found is None else " ".join(found)
+
+
+def check_adapter_files(folder: Path) -> None:
+    """Raise UserError where a file that answering reads is not the one that training wrote.
+
+    What has no manifest, as an adapter that PEFT wrote, is taken as it is.
+    """
+    if found := damage(folder, (ADAPTER_CONFIG, ADAPTER_WEIGHTS, ABOUT)):
+        name, wrong = found
+        raise UserError(
+            f"{folder / name}: {wrong}; use another checkpoint or a copy of this one, or remove "
+            f"{MANIFEST} if you changed it yourself"
+        )
 
 
 def _read_json(path: Path) -> Any:
@@ -159,12 +160,22 @@ _READERS: Mapping[str, Callable[[Path], Any]] = {
 """The files of a checkpoint."""
 
 
-def remove_old_checkpoints(run: RunFolder, keep_last: int) -> None:
-    """Keep the newest keep_last checkpoints, the last and the best; remove the others.
+def remove_old_checkpoints(run: RunFolder, keep_last: int) -> str | None:
+    """Keep the newest keep_last checkpoints and the best; remove the others.
 
-    The last is not the newest by number where training went on before a damaged one.
+    The newest is the last that was written, and not that of the highest number where training
+    went on before damaged ones; those do not count, and stay. Nothing is removed, and a line says
+    why, where the newest is not on the disk as it was written.
     """
-    linked = {run.linked("last"), run.linked("best")}
-    for folder in run.step_checkpoints()[:-keep_last]:
-        if folder not in linked:
-            shutil.rmtree(folder, ignore_errors=True)
+    folders = run.step_checkpoints()
+    if not folders:
+        return None
+    last = run.linked("last")
+    newest = last if last in folders else folders[-1]
+    counted = folders[: folders.index(newest) + 1]
+    superfluous = [folder for folder in counted[:-keep_last] if folder != run.linked("best")]
+    if superfluous and (problem := _lost_or_damaged(newest)):
+        return f"{newest.name}: {problem}; no older checkpoint is removed"
+    for folder in superfluous:
+        remove_folder(folder)
+    return None

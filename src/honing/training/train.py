@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,14 +28,22 @@ from honing.data.report import format_report
 from honing.data.template import choose_template
 from honing.data.text_model import TextModel
 from honing.errors import UserError
+from honing.files import clear_asides, write_text
 from honing.generation.answer import answer_questions, encode_for_answering
 from honing.generation.open_model import OpenModel
+from honing.lock import only_holder
 from honing.model.device import Choice, choose_device, choose_dtype, total_memory_bytes
 from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
 from honing.model.lora import attach_lora, count_parameters, layers_to_adapt
 from honing.model.plan import plan_training
+from honing.model.vocabulary import (
+    check_embeddings,
+    check_tokenizer,
+    num_embeddings,
+    tokenizer_fingerprint,
+)
 from honing.preparation import write_data
-from honing.run import RunFolder, write_text
+from honing.run import RunFolder
 from honing.training.checkpoint import newest_valid_checkpoint, read_about
 from honing.training.isolation import packing_works
 from honing.training.progress import Progress
@@ -68,23 +76,48 @@ class _Parts:
     base: Base
     model: Model
     text: TextModel
+    tokenizer: dict[str, Any]
     data: PreparedData
 
 
 def train(
-    config: Config, *, resume: bool = False, overwrite: bool = False, say: Say = print
+    config: Config,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    say: Say = print,
+    stop_after: int | None = None,
 ) -> Trained:
     """Train as configured, into config.output_dir.
 
     resume: continue the run that is there; overwrite: start afresh in its place.
-    Raises UserError for what the user can mend, TrainingDiverged for a loss that is not finite.
+    stop_after: save and return after this step, as after a signal.
+    Raises UserError for what the user can mend, also where another training holds the folder, and
+    TrainingDiverged for a loss that is not finite.
     """
     run = RunFolder(Path(config.output_dir).expanduser())
-    config, checkpoint = _start_or_resume(run, config, resume=resume, overwrite=overwrite, say=say)
-    if checkpoint is None and resume and run.is_finished():
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; give one of them")
+    if resume and run.is_finished():
+        say(f"--resume: the run in {run.root} is finished; see {run.report_markdown}")
         return Trained(run, None)
+    busy = (
+        f"output_dir: another training is at work in {run.root}; wait for its end, or choose "
+        "another output_dir"
+    )
+    with only_holder(run.lock, busy) as is_held:
+        if not is_held:
+            say(f"WARNING: {run.root} is on a drive without locks: start no second training there")
+        config, checkpoint = _start_or_resume(run, config, resume, overwrite, say)
+        return _train(run, config, checkpoint, say, stop_after)
+
+
+def _train(
+    run: RunFolder, config: Config, checkpoint: Path | None, say: Say, stop_after: int | None
+) -> Trained:
     parts = _load_parts(config, checkpoint, say)
     trainer = _make_trainer(run, parts, say)
+    trainer.stop_after = stop_after
     if checkpoint is None:
         # Not before all is known to fit: an error until here leaves the folder as it was.
         run.clear()
@@ -100,6 +133,8 @@ def train(
         try:
             trainer.train()
         except Interrupted:
+            if not received and trainer.state.step == stop_after:
+                return Trained(run, None)
             say(
                 f"Stopped after step {trainer.state.step} of {trainer.num_steps}; all is saved. "
                 f"Go on with the same command and --resume"
@@ -112,11 +147,9 @@ def train(
 
 
 def _start_or_resume(
-    run: RunFolder, config: Config, *, resume: bool, overwrite: bool, say: Say
+    run: RunFolder, config: Config, resume: bool, overwrite: bool, say: Say
 ) -> tuple[Config, Path | None]:
     """The configuration to use, and the checkpoint to go on from, None for a fresh start."""
-    if resume and overwrite:
-        raise UserError("--resume and --overwrite exclude each other; give one of them")
     if not resume:
         if run.holds_a_run() and not overwrite:
             raise UserError(
@@ -127,9 +160,7 @@ def _start_or_resume(
     if not run.holds_a_run():
         say(f"--resume: {run.root} holds no run yet, so this one starts afresh")
         return config, None
-    if run.is_finished():
-        say(f"--resume: the run in {run.root} is finished; see {run.report_markdown}")
-        return config, None
+    clear_asides(run.checkpoints)
     checkpoint, skipped = newest_valid_checkpoint(run)
     for line in skipped:
         say(f"--resume: {line}")
@@ -183,6 +214,12 @@ def _load_parts(config: Config, checkpoint: Path | None, say: Say) -> _Parts:
     if checkpoint is None:
         say(format_report(data.report))
     model = load_model(base, dtype.value, device.value)
+    check_embeddings(model, chain(data.train.tokens, data.val.tokens), base.name)
+    vocabulary = {
+        "fingerprint": tokenizer_fingerprint(tokenizer),
+        "num_tokens": len(tokenizer),
+        "num_embeddings": num_embeddings(model),
+    }
     fingerprint = model.honing_fingerprint
     config, reasons = _with_layers(config, model)
     model = attach_lora(model, config.lora, config.seed)
@@ -198,7 +235,7 @@ def _load_parts(config: Config, checkpoint: Path | None, say: Say) -> _Parts:
     )
     if checkpoint is None:
         _say_choices(device, dtype, base, model, reasons + plan.reasons, say)
-    return _Parts(plan.config, base, model, text, data)
+    return _Parts(plan.config, base, model, text, vocabulary, data)
 
 
 def _with_layers(config: Config, model: Model) -> tuple[Config, tuple[str, ...]]:
@@ -265,6 +302,7 @@ def _about(parts: _Parts) -> dict[str, Any]:
             "fingerprint": parts.model.honing_fingerprint,
             "dtype": parts.config.model.dtype,
         },
+        "tokenizer": parts.tokenizer,
         "template": parts.text.template.to_record(),
         "supervise": parts.config.data.supervise,
         "eos_id": parts.text.encoder.eos_id,
@@ -326,6 +364,9 @@ def _check_same_start(checkpoint: Path, parts: _Parts) -> None:
             f"--resume: model.base: {parts.base.name} is not the model that the run began with: "
             "its weights have changed; restore them, or start afresh with --overwrite"
         )
+    check_tokenizer(
+        about, parts.tokenizer["fingerprint"], f"--resume: model.base: {parts.base.name}"
+    )
     if about.get("data_fingerprint") != parts.data.report.fingerprint:
         raise UserError(
             "--resume: the rows of data.source are not those that the run began with; restore "

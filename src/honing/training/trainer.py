@@ -54,7 +54,7 @@ products busy, short enough for the activations of a small machine."""
 
 
 class Interrupted(Exception):
-    """A signal asked the training to stop; a checkpoint was saved."""
+    """The training was asked to stop; a checkpoint was saved."""
 
 
 class Trainer:
@@ -100,6 +100,7 @@ class Trainer:
         self.state = TrainState()
         self.checkpoint_sizes: CheckpointSizes | None = None
         self.stop_requested = False
+        self.stop_after: int | None = None
         self._lengths = [len(row.ids) for row in train]
         self._val_lengths = [len(row.ids) for row in self.val_rows]
         self._prepare_model(packing_is_checked)
@@ -170,11 +171,12 @@ class Trainer:
             if ends_epoch or done:
                 self._end_epoch()
             save = self._is_due(settings.save_every, ends_epoch) or is_better or done
-            if save or self.stop_requested:
+            stop = self.stop_requested or state.step == self.stop_after
+            if save or stop:
                 self.save_checkpoint()
             if done:
                 return
-            if self.stop_requested:
+            if stop:
                 raise Interrupted
 
     def _is_due(self, every: int | str, ends_epoch: bool) -> bool:
@@ -341,11 +343,17 @@ class Trainer:
             return None
         folder = self.run.step_checkpoint(self.state.step)
         self._write(folder)
-        self.run.link("last", folder)
-        if self.state.best_step == self.state.step:
-            self.run.link("best", folder)
-        remove_old_checkpoints(self.run, self.settings.keep_last)
+        self._point_at(folder, self.run)
         return folder
+
+    def _point_at(self, folder: Path, run: RunFolder) -> None:
+        """A checkpoint that is in place becomes the last one; what it makes superfluous goes."""
+        run.link("last", folder)
+        best = self.state.best_step
+        if best and run.step_checkpoint(best).is_dir():
+            run.link("best", run.step_checkpoint(best))
+        if warning := remove_old_checkpoints(run, self.settings.keep_last):
+            self.progress.say(f"WARNING: {warning}")
 
     def load_checkpoint(self, folder: Path) -> None:
         """Continue from a checkpoint: adapter, optimizer, place in the order, random states."""
@@ -354,10 +362,9 @@ class Trainer:
         self.optimizer.load_state_dict(record["optimizer"])
         self.scaler.load_state_dict(record["scaler"])
         set_random_states(self.device, record["random_states"])
-        best = self.state.best_step
-        if self.run is not None and best and self.run.step_checkpoint(best).is_dir():
-            # A damaged checkpoint after this one may have been better.
-            self.run.link("best", self.run.step_checkpoint(best))
+        if self.run is not None and folder == self.run.step_checkpoint(self.state.step):
+            # A kill may have come before this, or a later checkpoint been damaged that was better.
+            self._point_at(folder, self.run)
 
     def _write(self, folder: Path) -> None:
         record = {

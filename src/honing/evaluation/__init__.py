@@ -1,0 +1,1 @@
+"""Did it get better? Per-example statistics first, numbers and intervals later."""

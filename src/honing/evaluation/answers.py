@@ -1,0 +1,136 @@
+"""Losses and greedy answers of one model, each saved as it is made: a kill costs little."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from honing.config import GenerateConfig
+from honing.data.encode import Tokens
+from honing.errors import UserError
+from honing.evaluation.perplexity import RowLoss, row_losses
+from honing.generation.answer import Answer, answer_each, to_answer
+from honing.generation.open_model import OpenModel
+from honing.run import cannot_write
+
+
+@dataclass(frozen=True)
+class Answers:
+    """For each row its loss and its answer, in the order of the rows."""
+
+    losses: tuple[RowLoss, ...]
+    answers: tuple[Answer, ...]
+
+
+def answer_rows(
+    opened: OpenModel,
+    rows: Sequence[Tokens],
+    questions: Sequence[Tokens],
+    settings: GenerateConfig,
+    *,
+    part: Path,
+    key: str,
+    label: str,
+    show_progress: bool,
+) -> Answers:
+    """Compute what the file `part` does not hold yet.
+
+    rows: questions with their references. key: what the results depend on; a part with another
+    key is of another evaluation, and is begun anew.
+    """
+    losses, answers = _read_part(part, key)
+    with _open_part(part, key, anew=not losses and not answers) as file:
+        with tqdm(
+            total=len(rows), desc=f"{label}: losses", unit="row", disable=not show_progress
+        ) as bar:
+            bar.update(len(losses))
+            for places in _batches(
+                rows, [p for p in range(len(rows)) if p not in losses], settings
+            ):
+                found = row_losses(opened.model, [rows[p] for p in places], batch_size=len(places))
+                losses |= dict(zip(places, found, strict=True))
+                _write(file, {"losses": {p: asdict(losses[p]) for p in places}})
+                bar.update(len(places))
+        with tqdm(
+            total=len(rows), desc=f"{label}: answers", unit="row", disable=not show_progress
+        ) as bar:
+            bar.update(len(answers))
+            left = [place for place in range(len(rows)) if place not in answers]
+            asked = [questions[place] for place in left]
+            for (number, _), ids in answer_each(opened, asked, settings):
+                place = left[number]
+                name = questions[place].example_id
+                answers[place] = to_answer(opened, name, 0, ids, settings)
+                _write(file, {"answers": {place: asdict(answers[place])}})
+                bar.update(1)
+    order = range(len(rows))
+    return Answers(tuple(losses[p] for p in order), tuple(answers[p] for p in order))
+
+
+def _batches(
+    rows: Sequence[Tokens], places: Sequence[int], settings: GenerateConfig
+) -> list[list[int]]:
+    """Rows of like length together, the longest first: what needs most memory shows at once."""
+    ordered = sorted(places, key=lambda place: (-len(rows[place].ids), place))
+    size = settings.batch_size
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def _read_part(part: Path, key: str) -> tuple[dict[int, RowLoss], dict[int, Answer]]:
+    losses: dict[int, RowLoss] = {}
+    answers: dict[int, Answer] = {}
+    if not part.is_file():
+        return losses, answers
+    try:
+        lines = part.read_text(encoding="utf-8").splitlines()
+        records: list[Any] = [json.loads(line) for line in lines[: _num_whole(lines)]]
+        if not records or records[0] != {"key": key}:
+            return losses, answers
+        for record in records[1:]:
+            losses |= {int(p): RowLoss(**loss) for p, loss in record.get("losses", {}).items()}
+            answers |= {int(p): Answer(**a) for p, a in record.get("answers", {}).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}, {}  # nothing of ours: begun anew
+    return losses, answers
+
+
+def _num_whole(lines: Sequence[str]) -> int:
+    """Lines before the first that is not whole: a kill can cut the last one."""
+    for number, line in enumerate(lines):
+        try:
+            json.loads(line)
+        except ValueError:
+            return number
+    return len(lines)
+
+
+def _open_part(part: Path, key: str, *, anew: bool) -> TextIO:
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        if not anew:
+            _drop_cut_line(part)
+            return part.open("a", encoding="utf-8")
+        file = part.open("w", encoding="utf-8")
+    except OSError as error:
+        raise UserError(cannot_write(part, error)) from None
+    _write(file, {"key": key})
+    return file
+
+
+def _drop_cut_line(part: Path) -> None:
+    lines = part.read_text(encoding="utf-8").splitlines()
+    whole = lines[: _num_whole(lines)]
+    part.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+
+
+def _write(file: TextIO, record: Any) -> None:
+    try:
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        file.flush()
+    except OSError as error:
+        raise UserError(cannot_write(Path(file.name), error)) from None

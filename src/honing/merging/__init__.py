@@ -1,0 +1,1 @@
+"""LoRA into its base: merge in float64, write, read back from disk, compare, then keep."""

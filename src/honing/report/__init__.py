@@ -1,0 +1,1 @@
+"""Evaluations side by side: on the terminal, as Markdown, as a page, as a model card. No torch."""
