@@ -44,6 +44,9 @@ def run_script(monkeypatch: pytest.MonkeyPatch, name: str, arguments: Sequence[s
         ("compare_results.py", [], ["compare", "outputs"]),
         ("compare_results.py", ["--language", "ko"], ["compare", "outputs", "--language", "ko"]),
         ("compare_results.py", ["outputs/a", "outputs/b"], None),
+        ("merge_lora.py", [], ["merge", "outputs"]),
+        ("merge_lora.py", ["--gguf", "f16"], ["merge", "outputs", "--gguf", "f16"]),
+        ("merge_lora.py", ["outputs/a", "--output", "b"], None),
     ],
 )
 def test_what_is_left_out_is_the_first_drafts(
@@ -65,6 +68,7 @@ def test_what_is_left_out_is_the_first_drafts(
         "inference.py": "generate",
         "evaluate.py": "evaluate",
         "compare_results.py": "compare",
+        "merge_lora.py": "merge",
     }[name]
     assert called == [expected or [command, *arguments]]
 

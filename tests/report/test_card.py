@@ -152,6 +152,23 @@ def test_no_path_of_this_machine_is_told() -> None:
         assert ModelCard(text).data.base_model is None
 
 
+def test_notes_on_other_runs_stay_out_of_the_card() -> None:
+    made = full_comparison(3)
+    notes = (
+        "One seed judges this adapter, not the recipe: another seed gives another adapter",
+        "run-1: 6 of 60 rows have a twin in training; the clean figures leave them out",
+        "run-1 and its base: bleu is not compared, for only one of them has it",
+        "run-2 and its base: chrf is not compared, for only one of them has it",
+        "run-1 and run-2: compared on the 3 rows that both answered",
+        "run-2, run-3: their seeds chose different rows",
+    )
+    text = card(replace(made, notes=notes), language="ko")
+    assert "- 시드 하나로는 이 어댑터를 평가할 뿐" in text
+    assert "- run-1 실행과 그 원본: bleu 비교하지 않음(한쪽에만 있음)" in text
+    assert "run-2" not in text
+    assert "6행" not in text
+
+
 def test_a_bare_comparison_makes_a_card_too() -> None:
     made = full_comparison(1)
     run = replace(

@@ -75,8 +75,36 @@ def test_marks_go_on_behind_the_fold_and_no_text_is_lost() -> None:
     assert unescaped == text[3:9] + text[FOLD - 4 : FOLD + 5]
 
 
+def test_many_short_lines_are_folded_too() -> None:
+    lines = [f"{number}\n" for number in range(40)]
+    shown = str(said("".join(lines), {}, EN))
+    head, _, rest = shown.partition('<span class="more"')
+    assert head.endswith("<summary>0\n1\n2\n3\n4\n5\n6\n7")
+    assert "</summary>\n8\n9\n" in rest
+    assert "<details" not in said("".join(lines[:9]), {}, EN)
+    long = said("가" * 700 + "\n" * 40, {}, EN)
+    assert f"<summary>{'가' * FOLD}<span" in long
+
+
 def test_hidden_characters_stand_in_a_box() -> None:
     assert show_text("<b>\u202e") == '&lt;b&gt;<span class="escape">\\u202e</span>'
+
+
+def test_the_best_the_worst_and_the_draw_come_first() -> None:
+    made = made_up_comparison(num_runs=1, num_rows=60)
+    cards = sample_cards(made, {}, EN)
+    assert len(cards) == 60
+    gains = {sample.id: sample.gain for sample in made.samples}
+    best, worst = cards[:8], cards[8:16]
+    assert all("best" in card.tags for card in best)
+    assert all("worst" in card.tags for card in worst)
+    assert [gains[card.id] for card in best] == sorted(
+        (gains[card.id] for card in best), reverse=True
+    )
+    assert [gains[card.id] for card in worst] == sorted(gains[card.id] for card in worst)
+    rest = ["random" in card.tags for card in cards[16:]]
+    assert rest == sorted(rest, reverse=True)
+    assert any(rest)
 
 
 def test_filters_count_rows() -> None:

@@ -25,7 +25,7 @@ from honing.model.forward import plain_model
 from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
 from honing.model.lora import ADAPTER_CONFIG, load_adapter
 from honing.run import RunFolder
-from honing.training.checkpoint import ABOUT, read_about
+from honing.training.checkpoint import ABOUT, check_adapter_files, read_about
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def open_model(
     model = load_model(base, dtype, device)
     _check_base(source, model.honing_fingerprint)
     if adapter is not None and not base_only:
+        check_adapter_files(adapter)
         model = load_adapter(model, adapter)
         if fold:
             fold_adapter(model)

@@ -65,7 +65,9 @@ def model_card(
             samples=_samples(comparison, table.run, t),
             limits=[
                 say_remark(remark, language)
-                for remark in dict.fromkeys([*comparison.notes, *table.run.warnings])
+                for remark in dict.fromkeys(
+                    [*_own_notes(comparison, table.run), *table.run.warnings]
+                )
             ],
             inherited=inherited,
             base_license=base_license,
@@ -74,6 +76,18 @@ def model_card(
         )
     )
     return f"---\n{head}\n---\n{body.rstrip()}\n"
+
+
+def _own_notes(comparison: Comparison, run: RunInfo) -> list[str]:
+    """Notes on all runs and on this one against its base; none on others. Leaks are told apart."""
+    names = {table.run.name for table in comparison.tables}
+    notes = []
+    for note in comparison.notes:
+        who = note.partition(": ")[0]
+        of_runs = set(re.split(", | and ", who)) & names
+        if not of_runs or who == f"{run.name} and its base":
+            notes.append(note)
+    return notes
 
 
 def _table_of(comparison: Comparison, run: str | int) -> RunTable:

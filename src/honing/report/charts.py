@@ -260,8 +260,10 @@ def _lengths_chart(
         lengths = [len(s.answers[key].text) for s in comparison.samples if key in s.answers]
         rows.append(_sizes(name, style, lengths, t))
     everything = sorted(value for row in rows for value in row.values)
-    # One answer of 100,000 characters must not press all others into the first bin.
-    high = _round_up(everything[len(everything) * 98 // 100])
+    references = sorted(rows[0].values)
+    # Answers without an end must not press all others into the first bin.
+    usual = 4.0 * references[len(references) * 95 // 100]
+    high = _round_up(min(everything[-1], max(usual, 20.0)))
     title = t("lengths")
     svg = histograms(
         rows,

@@ -14,6 +14,39 @@ from collections.abc import Mapping
 from honing.report.names import Language
 
 KOREAN: Mapping[str, str] = {
+    "One seed judges this adapter, not the recipe: another seed gives another adapter": (
+        "시드 하나로는 이 어댑터를 평가할 뿐 만드는 방법을 평가하지 못합니다. 시드가 다르면 다른 "
+        "어댑터가 나옵니다"
+    ),
+    "{run}: {leaked} of {rows} rows have a twin in training; the clean figures leave them out": (
+        "{run}: {rows}행 가운데 {leaked}행은 학습 행에 쌍둥이가 있습니다. 쌍둥이 없는 행의 "
+        "수치에서는 뺐습니다"
+    ),
+    "{who}: {metric} is not compared, for {reason}": "{who}: {metric} 비교하지 않음({reason})",
+    "{run} and its base": "{run} 실행과 그 원본",
+    "only one of them has it": "한쪽에만 있음",
+    "this version of honing does not know it": "이 버전의 honing이 모르는 지표",
+    "it was counted in two ways ({one} and {other})": "서로 다르게 셌음({one}, {other})",
+    "their tokens are not the same; bits per character are": (
+        "토큰이 서로 다름. 글자당 비트는 견줄 수 있음"
+    ),
+    "{tests} tests corrected together are too many for {resamples} resamples: no verdict can be "
+    "reached; compare fewer runs": (
+        "검정 {tests}개를 함께 보정하기에는 다시 뽑기 {resamples}번이 모자라서 판정할 수 없습니다. "
+        "더 적은 실행을 비교하세요"
+    ),
+    "{runs}: their seeds chose different rows to answer, so the spread over seeds is one over rows "
+    "too": "{runs}: 시드마다 다른 행으로 쟀기 때문에, 시드에 따른 차이에 행에 따른 차이도 섞여 "
+    "있습니다",
+    "{runs}: rows of the same id have other references, so they are not compared": (
+        "{runs}: id가 같은 행의 참조 답이 서로 달라서 비교하지 않았습니다"
+    ),
+    "{runs}: no row was answered by both, so they are not compared": (
+        "{runs}: 둘 다 답한 행이 없어서 비교하지 않았습니다"
+    ),
+    "{runs}: compared on the {rows} rows that both answered": (
+        "{runs}: 둘 다 답한 {rows}행에서 비교했습니다"
+    ),
     "the validation rows chose the checkpoint, so their scores flatter it a little": (
         "체크포인트를 고를 때 쓴 검증 행으로 쟀기 때문에 점수가 조금 후하게 나옵니다"
     ),
@@ -63,12 +96,13 @@ KOREAN: Mapping[str, str] = {
 
 
 def say_remark(remark: str, language: Language) -> str:
-    """A note or warning of a record in the language of the page."""
+    """A note or warning of a record in the language of the page; a reason within it, too."""
     if language == "en":
         return remark
     for pattern, korean in _patterns():
         if found := pattern.fullmatch(remark):
-            return korean.format(**found.groupdict())
+            values = {name: say_remark(text, language) for name, text in found.groupdict().items()}
+            return korean.format(**values)
     return remark
 
 

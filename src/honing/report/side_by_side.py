@@ -16,8 +16,10 @@ from honing.report.texts import Wording, number
 from honing.report.words import Kind, mark_changes, show_hidden, split_hidden
 
 FOLD = 400
-"""Characters of an answer that are shown before the rest is folded; one line more is not."""
+FOLD_LINES = 8
+"""Characters and lines of an answer that are shown before the rest is folded."""
 _SLACK = 200
+"""Fewer characters than these are not worth a fold."""
 _REPEATS = 50.0
 
 Span = tuple[int, int]
@@ -48,8 +50,18 @@ class SampleCard:
 
 
 def sample_cards(comparison: Comparison, styles: Mapping[str, str], t: Wording) -> list[SampleCard]:
-    """All samples in their order. styles: name of a run → its CSS class."""
-    return [_card(sample, styles, t) for sample in comparison.samples]
+    """Best gains, worst losses, the random draw, then all others. styles: run → its CSS class."""
+    ordered = sorted(comparison.samples, key=_order)
+    return [_card(sample, styles, t) for sample in ordered]
+
+
+def _order(sample: Sample) -> tuple[int, float]:
+    """The best begins with the highest gain, the worst with the greatest loss."""
+    gain = 0.0 if math.isnan(sample.gain) else sample.gain
+    for place, (tag, sign) in enumerate((("best", -1.0), ("worst", 1.0), ("random", 0.0))):
+        if tag in sample.tags:
+            return place, sign * gain
+    return 3, 0.0
 
 
 def filters(comparison: Comparison, t: Wording) -> list[tuple[str, str, int]]:
@@ -143,16 +155,26 @@ def said(text: str, marks: Mapping[str, Sequence[Span]], t: Wording) -> Markup:
     where it is long. marks: CSS class of a mark → where it stands."""
     if not text:
         return Markup('<div class="said nothing" dir="auto">{}</div>').format(t("nothing_said"))
-    if len(text) <= FOLD + _SLACK:
+    fold = _fold(text)
+    if fold is None:
         return Markup('<div class="said" dir="auto">{}</div>').format(_marked(text, marks, 0))
     return Markup(
         '<div class="said" dir="auto"><details class="fold"><summary>{}'
         '<span class="more" data-more="{}"></span></summary>{}</details></div>'
     ).format(
-        _marked(text[:FOLD], marks, 0),
+        _marked(text[:fold], marks, 0),
         t("more", number=number(len(text), 0)),
-        _marked(text[FOLD:], marks, FOLD),
+        _marked(text[fold:], marks, fold),
     )
+
+
+def _fold(text: str) -> int | None:
+    """Where the folded part begins; None where nothing is folded."""
+    lines = text.split("\n")
+    place = len("\n".join(lines[:FOLD_LINES])) if len(lines) > FOLD_LINES + 2 else len(text)
+    if place > FOLD and len(text) > FOLD + _SLACK:
+        return FOLD
+    return place if place < len(text) else None
 
 
 def _marked(text: str, marks: Mapping[str, Sequence[Span]], offset: int) -> Markup:
