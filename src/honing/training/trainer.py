@@ -139,8 +139,8 @@ class Trainer:
         Raises Interrupted after a requested stop, and TrainingDiverged where a loss or gradient
         is not finite; the last good checkpoint then stands.
         """
-        self.progress.start(self.state.step)
         try:
+            self.progress.start(self.state.step)
             if self.state.step == 0 and self.val_rows:
                 self.state.base_loss = self._validate(note=" (the base model)")
             while self.state.step < self.num_steps and not self.state.stopped_early:
