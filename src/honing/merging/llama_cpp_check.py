@@ -119,7 +119,14 @@ def _run_llama_cpp(
     longest = max(map(len, rows))
     threads = torch.get_num_threads()
     model = llama_cpp.Llama(
-        str(path), n_ctx=longest + 8, n_threads=threads, logits_all=True, verbose=False
+        str(path),
+        n_ctx=longest + 8,
+        n_threads=threads,
+        logits_all=True,
+        verbose=False,
+        # Keys and values in float32, where 16 bits are its default.
+        type_k=llama_cpp.GGML_TYPE_F32,
+        type_v=llama_cpp.GGML_TYPE_F32,
     )
     found: list[list[Likely]] = []
     try:
@@ -147,6 +154,8 @@ def _run_xllamacpp(
     settings.n_gpu_layers = 0
     settings.cpuparams.n_threads = torch.get_num_threads()
     settings.warmup = False
+    settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     settings.verbosity = -1
     server = xllamacpp.Server(settings)
     found: list[list[Likely]] = []
