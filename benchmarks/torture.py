@@ -123,7 +123,7 @@ def report(
         f"{sum(k.how.startswith('operation') for k in kills)} |",
         f"| trainings that were resumed to their end | {len(outcome.differing)} |",
         f"| checkpoints lost | {sum(k.lost for k in kills)} |",
-        f"| checkpoints half-written | {sum(bool(k.skipped) and not k.damage for k in kills)} |",
+        f"| checkpoints half-written | {sum(len(k.half_written) for k in kills)} |",
         f"| checkpoints damaged on purpose | {len(damaged)} |",
         f"| of them found and passed over | {sum(bool(k.skipped) for k in damaged)} |",
         f"| trainings that differ from the uninterrupted one | {differing} |",
@@ -184,7 +184,7 @@ def main() -> int:
     text = report(outcome, num_operations, faults, command)
     options.output.write_text(text, encoding="utf-8")
     print(text)
-    bad = [k for k in outcome.kills if k.lost or (k.skipped and not k.damage)]
+    bad = [k for k in outcome.kills if k.lost or k.half_written or (k.damage and not k.skipped)]
     differing = [keys for keys in outcome.differing if keys]
     broken = [
         failure for f in faults for failure in f.failures if failure.lost or failure.differing

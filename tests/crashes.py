@@ -17,6 +17,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from tqdm import tqdm
 
 import honing.training.train as stage
 from honing.config import Config
@@ -45,20 +47,23 @@ SETTINGS = (
 )
 MOST_KILLS_OF_A_RUN = 3
 SHARE_DAMAGED = 0.25
+HANGS_AFTER_S = 300
 NEVER = 10**9
 
 
 @dataclass(frozen=True)
 class Kill:
     """where: what the training was at. lost: the checkpoint that was saved last is no longer there,
-    or not whole. damage: what was then done to the newest one, in some cases. skipped: checkpoints
-    that the resume passes over."""
+    or not whole. half_written: checkpoints that cannot be read and were not damaged on purpose.
+    damage: what was then done to the newest one, in some cases. skipped: what a resume passes over,
+    in one line each."""
 
     run: int
     how: str
     where: str
     step: int
     lost: bool
+    half_written: tuple[str, ...]
     damage: str | None
     skipped: tuple[str, ...]
 
@@ -147,10 +152,14 @@ def training(config: Config, shared: Shared, kill_at: int = NEVER) -> int:
 
 
 def forked(body: Callable[[], object], log: Path) -> int:
-    """A child that does something and exits with 0, or 1 and a traceback in the log; its id."""
+    """A child that does something and exits with 0, or 1 and a traceback in the log; its id. One
+    that hangs is ended by SIGALRM."""
     child = os.fork()
     if child:
         return child
+    # tqdm's own lock is shared by forked processes, and one that is killed never lets go of it.
+    tqdm.set_lock(threading.RLock())
+    signal.alarm(HANGS_AFTER_S)
     status = 1
     try:
         with log.open("a", encoding="utf-8") as file:
@@ -191,6 +200,8 @@ def kill_and_resume(folder: Path, num_kills: int, seed: int) -> Outcome:
             raise RuntimeError((folder / "log").read_text(encoding="utf-8"))
         found = what_it_left(out)
         outcome.differing.append([key for key in expected if not same(found[key], expected[key])])
+        if found["files"] != expected["files"]:
+            outcome.differing[-1] += sorted(set(found["files"]) ^ set(expected["files"]))
         outcome.differing_bits += num_differing_bits(found["adapter"], expected["adapter"])
     return outcome
 
@@ -228,16 +239,19 @@ def _one_kill(
     if ended == 0:
         return None
     if ended != -signal.SIGKILL:
-        raise RuntimeError(log.read_text(encoding="utf-8"))
+        raise RuntimeError(f"ended with {ended}: {log.read_text(encoding='utf-8')}")
     told = shared.read()
     where = ": ".join(told["where"][1:]) or ("loop" if told["where"] else "start")
     if "checkpoint" in where or how.startswith("operation"):
         where += f" ({told.get('operation', 'none')})"
     folder = RunFolder(Path(config.output_dir))
     lost = newest_step(folder) < told["saved"]
+    hurt = {k.damage.split("/")[0] for k in outcome.kills if k.run == run and k.damage}
+    before = newest_valid_checkpoint(folder)[1]
+    half = tuple(line for line in before if line.split(" ")[0] not in hurt)
     damage = damaged(folder, draw) if draw.random() < SHARE_DAMAGED else None
     skipped = tuple(newest_valid_checkpoint(folder)[1])
-    return Kill(run, how, where, told["step"], lost, damage, skipped)
+    return Kill(run, how, where, told["step"], lost, half, damage, skipped)
 
 
 def newest_step(run: RunFolder) -> int:
@@ -251,19 +265,20 @@ def damaged(run: RunFolder, draw: random.Random) -> str | None:
     if not folders:
         return None
     path = draw.choice(sorted(folders[-1].iterdir()))
+    name = f"{folders[-1].name}/{path.name}"
     content = bytearray(path.read_bytes())
     kind = draw.choice(["bit", "cut", "gone"])
-    place = draw.randrange(len(content))
-    if kind == "gone" and path.name != MANIFEST:
+    if not content or (kind == "gone" and path.name != MANIFEST):
         path.unlink()
-        return f"{path.name} removed"
+        return f"{name} removed"
+    place = draw.randrange(max(1, len(content) - 1))  # the last byte of a text says nothing
     if kind == "cut":
         path.write_bytes(content[:place])
-        return f"{path.name} cut to {place} bytes"
+        return f"{name} cut to {place} bytes"
     bit = draw.randrange(8)
     content[place] ^= 1 << bit
     path.write_bytes(content)
-    return f"{path.name}: bit {bit} of byte {place} flipped"
+    return f"{name}: bit {bit} of byte {place} flipped"
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ OPERATIONS = ("write_all", "sync", "rename", "make_link", "make_one_folder")
 @dataclass
 class Fault:
     """counted: the operations so far. happened: the one that was to fail; None while it has not.
-    unsynced: files (by inode) whose content a loss of power would take away."""
+    unsynced: bytes that are on the disk for sure, of files (by inode) of which more was written."""
 
     counted: list[str] = field(default_factory=list)
     happened: str | None = None
-    unsynced: set[int] = field(default_factory=set)
+    unsynced: dict[int, int] = field(default_factory=dict)
 
 
 @contextmanager
@@ -42,12 +42,13 @@ def at_operation(
             on_count(name)
             is_it = len(fault.counted) == n
             if name == "write_all":
-                fault.unsynced.add(os.fstat(arguments[0].fileno()).st_ino)
+                before = os.fstat(arguments[0].fileno())
+                fault.unsynced.setdefault(before.st_ino, before.st_size)
                 own(arguments[0], arguments[1][: len(arguments[1]) // 2] if is_it else arguments[1])
             elif not is_it:
                 own(*arguments)
                 if name == "sync":
-                    fault.unsynced.discard(os.fstat(arguments[0]).st_ino)
+                    fault.unsynced.pop(os.fstat(arguments[0]).st_ino, None)
             if is_it:
                 fault.happened = name
                 act(fault)
@@ -70,11 +71,11 @@ def failing_at(n: int, error: int = 0) -> AbstractContextManager[Fault]:
 
 
 def lose_power(folder: Path, fault: Fault) -> None:
-    """Empty the files below a folder that were written and not synced, whatever their names are by
-    now. What else a real loss of power takes away, such as names, stays."""
+    """Take away what was written and not synced of the files below a folder, whatever their names
+    are by now. What else a real loss of power takes away, such as names, stays."""
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_ino in fault.unsynced:
-            os.truncate(path, 0)
+            os.truncate(path, fault.unsynced[path.stat().st_ino])
 
 
 # A drive that is really full

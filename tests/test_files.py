@@ -59,7 +59,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_after(tmp_pat
     with failing_at(10**9) as fault:
         write_text(tmp_path / "a", "x")
     assert fault.counted == ["write_all", "sync", "rename", "sync"]
-    assert fault.unsynced == set()
+    assert fault.unsynced == {}
 
 
 def test_a_record_is_written_as_readable_json(tmp_path: Path) -> None:

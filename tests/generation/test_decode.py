@@ -33,19 +33,6 @@ def answer(model: Any, rows: Sequence[Sequence[int]], ends: Ends, **wanted: Any)
     return decode_batch(model, rows, settings(**wanted), ends, seeds, context_length=limit)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
-def test_questions_that_take_a_free_place_are_answered_as_alone(
-    architecture: str, batch_size: int
-) -> None:
-    model = model_of(architecture)
-    ends = Ends((some_token(architecture), 319))
-    alone = [answer(model, [row], ends)[0].ids for row in questions()]
-    assert len({len(found) for found in alone}) > 1, "some end before others"
-    found = answer(model, questions(), ends, batch_size=batch_size)
-    assert [row.ids for row in found] == alone
-
-
 def ids(answers: Sequence[AnswerIds]) -> list[list[int]]:
     return [list(answer.ids) for answer in answers]
 
@@ -214,22 +201,95 @@ def test_the_first_token_may_be_the_end() -> None:
     assert found.seconds_to_first > 0.0
 
 
-def test_finished_answers_are_not_computed_any_further() -> None:
-    model, end = tiny_model("llama", torch.float64), some_token("llama")
-    seen: list[tuple[int, int]] = []
+Shape = tuple[int, int, int]
+"""Of one call of the model: rows, columns that it reads, columns with those before."""
+
+
+def shapes_of(model: Any) -> list[Shape]:
+    """The calls of the model from now on."""
+    seen: list[Shape] = []
 
     def count(_: Any, __: Any, inputs: dict[str, Any]) -> None:
-        seen.append(tuple(inputs["input_ids"].shape))
+        seen.append((*inputs["input_ids"].shape, inputs["attention_mask"].shape[1]))
 
     model.register_forward_pre_hook(count, with_kwargs=True)
+    return seen
+
+
+def test_finished_answers_are_not_computed_any_further() -> None:
+    model, end = tiny_model("llama", torch.float64), some_token("llama")
+    seen = shapes_of(model)
     found = answer(model, questions(), Ends((end,)))
     lengths = [len(row.ids) + (row.stopped == "end") for row in found]
     longest = max(len(row) for row in questions())
     active = [sum(length >= step for length in lengths) for step in range(1, max(lengths) + 1)]
-    assert seen[0] == (len(found), longest)
-    assert [rows for rows, _ in seen] == active
-    assert [width for _, width in seen[1:]] == [1] * (len(seen) - 1)
+    assert seen[0] == (len(found), longest, longest)
+    assert [rows for rows, _, _ in seen] == active
+    assert [width for _, width, _ in seen[1:]] == [1] * (len(seen) - 1)
     assert active[-1] < active[0]
+
+
+# --- more questions than are answered at once
+
+
+@architectures
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
+def test_questions_that_take_a_free_place_are_answered_as_alone(
+    architecture: str, batch_size: int
+) -> None:
+    model = model_of(architecture)
+    ends = Ends((some_token(architecture), 319))
+    alone = [answer(model, [row], ends)[0].ids for row in questions()]
+    assert len({len(found) for found in alone}) > 1, "some end before others"
+    found = answer(model, questions(), ends, batch_size=batch_size)
+    assert [row.ids for row in found] == alone
+
+
+def planned(prompts: Sequence[int], lengths: Sequence[int], fills: bool) -> list[Shape]:
+    """The calls for answers of these lengths, at most four at once, each place filled when free.
+
+    Columns that are padding in all rows go when rows are put together.
+    """
+    shapes: list[Shape] = []
+    waiting = list(zip(prompts, lengths, strict=True))
+    rows: list[tuple[int, int]] = []  # tokens so far and tokens still to come
+    columns = 0
+    while waiting or rows:
+        num_free = 4 - len(rows) if fills or not rows else 0
+        begun, waiting = waiting[:num_free], waiting[num_free:]
+        if begun:
+            longest = max(prompt for prompt, _ in begun)
+            shapes.append((len(begun), longest, longest))
+            alone = not rows
+            new = [(prompt + 1, length - 1) for prompt, length in begun if length > 1]
+            rows += new
+            if alone or new:
+                columns = longest + 1 if alone else max(tokens for tokens, _ in rows)
+        else:
+            shapes.append((len(rows), 1, columns))
+            rows = [(tokens + 1, left - 1) for tokens, left in rows if left > 1]
+            columns += 1
+    return shapes
+
+
+@pytest.mark.parametrize(("architecture", "fills"), [("llama", True), ("gemma", False)])
+def test_a_free_place_is_filled_at_once(architecture: str, fills: bool) -> None:
+    """But for caches that do not keep all positions: Gemma's have sliding windows."""
+    model, ends = tiny_model(architecture, torch.float64), Ends((some_token(architecture),))
+    found = answer(model, questions(), ends)
+    lengths = [len(row.ids) + (row.stopped == "end") for row in found]
+    assert min(lengths) < max(lengths)
+    seen = shapes_of(model)
+    answer(model, questions(), ends, batch_size=4)
+    assert seen == planned([len(row) for row in questions()], lengths, fills)
+
+
+def test_drawn_answers_do_not_depend_on_free_places() -> None:
+    model, ends = model_of("llama"), Ends(tuple(range(0, 320, 20)))
+    wanted = {"temperature": 9.0, "repetition_penalty": 1.2, "min_new_tokens": 3}
+    whole = answer(model, questions(), ends, **wanted)
+    assert len({len(row.ids) for row in whole}) > 2
+    assert ids(answer(model, questions(), ends, batch_size=3, **wanted)) == ids(whole)
 
 
 # --- what else is told and refused

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from honing.config import GenerateConfig
+from honing.config import GenerateConfig, ModelConfig
+from honing.config_file import load_config
 from honing.data.scripts import script_of
 from honing.errors import UserError
 from honing.generation.answer import answer_questions, encode_for_answering
+from honing.generation.chat import reply
 from honing.generation.decode import Ends, decode_batch
+from honing.generation.generate import generate
 from honing.generation.open_model import OpenModel
+from honing.generation.questions import question_from_text
 from honing.generation.scripts import ScriptLock, can_complete, may_stand, script_lock
+from honing.model.load import find_base, load_tokenizer, text_encoder
 from honing.model.token_bytes import token_bytes
 from tests.runs import tiny_text
 from tests.tiny import example, tiny_model
@@ -143,13 +150,14 @@ def test_beginnings_of_characters() -> None:
     assert not may_stand("\ue000", HANGUL)
 
 
+# --- vocabularies of other kinds
+
+
 def byte_fallback_tokenizer() -> Any:
     """As SentencePiece makes them: words with ▁, and <0xNN> for what has no token."""
-    vocabulary = {"<unk>": 0, "</s>": 1}
-    for number in range(256):
-        vocabulary[f"<0x{number:02X}>"] = len(vocabulary)
-    for word in ("▁", "▁안녕", "하세요", "漢字", "▁hi", "Ж"):
-        vocabulary[word] = len(vocabulary)
+    words = ("▁", "▁안녕", "하세요", "漢字", "▁hi", "Ж", "かな", "▁中", "。", "ไทย")
+    names = ["</s>", "<unk>", *(f"<0x{number:02X}>" for number in range(256)), *words]
+    vocabulary = {name: number for number, name in enumerate(names)}
     inner = Tokenizer(
         models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>", byte_fallback=True)
     )
@@ -162,29 +170,145 @@ def byte_fallback_tokenizer() -> Any:
 
 def test_a_vocabulary_with_byte_fallback() -> None:
     tokenizer = byte_fallback_tokenizer()
-    known = partial(token_bytes, tokenizer)()
+    known = token_bytes(tokenizer)
     assert known is not None
     ids = tokenizer.get_vocab()
     assert known[ids["▁안녕"]].decode() == " 안녕"
     assert known[ids["<0xEA>"]] == b"\xea"
     lock = ScriptLock(known, HANGUL, (ids["</s>"],))
     mask = lock.mask(torch.zeros(1, len(known)), [b""])[0]
-    allowed = {word for word in ("▁안녕", "하세요", "漢字", "▁hi", "Ж") if mask[ids[word]] == 0}
-    assert allowed == {"▁안녕", "하세요", "▁hi"}
+    allowed = {word for word in ids if not word.startswith("<") and mask[ids[word]] == 0}
+    assert allowed == {"▁", "▁안녕", "하세요", "▁hi", "。"}
     assert mask[ids["<0xEA>"]] == 0
     assert mask[ids["<0xD0>"]] == -torch.inf, "begins Cyrillic alone"
 
 
-def test_the_packaged_vocabulary(packaged_model: str) -> None:
-    from honing.config import ModelConfig
-    from honing.model.load import find_base, load_tokenizer
+def test_a_thousand_sampled_answers_with_byte_fallback() -> None:
+    tokenizer = byte_fallback_tokenizer()
+    text = replace(
+        tiny_text(),
+        encoder=text_encoder(tokenizer),
+        decode=lambda ids: str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)),
+        token_bytes=partial(token_bytes, tokenizer),
+    )
+    model = OpenModel(tiny_model("llama"), text, "cpu", None)
+    free, locked = texts(model, settings()), texts(model, settings(scripts=list(ALLOWED)))
+    assert len(free) == len(locked) == 1000
+    assert sum(any(c in "漢字Жかな中ไทย" for c in text) for text in free) > 100
+    assert [text for text in locked if foreign(text)] == []
+    assert sum(bool(text) for text in locked) > 500
 
-    tokenizer = load_tokenizer(find_base(ModelConfig(base=packaged_model)))
+
+def beginnings(scripts: frozenset[str]) -> set[bytes]:
+    """The first bytes of every character that may stand."""
+    whole = (chr(code).encode() for code in range(0x80, 0x110000) if may_stand(chr(code), scripts))
+    return {data[:length] for data in whole for length in range(1, len(data))}
+
+
+def check_masks(tokenizer: Any) -> None:
+    """Every token in some states, against the whole of Unicode and Python's own decoder."""
     known = token_bytes(tokenizer)
     assert known is not None
-    lock = ScriptLock(known, HANGUL, (tokenizer.eos_token_id,))
-    mask = lock.mask(torch.zeros(1, len(known)), [b""])[0]
-    for token in range(0, len(known), 7):
-        text = known[token].decode("utf-8", "replace")
-        if text and "\ufffd" not in text and token != tokenizer.eos_token_id:
-            assert bool(mask[token] == 0) == all(may_stand(c, HANGUL) for c in text), text
+    end = tokenizer.eos_token_id
+    lock = ScriptLock(known, HANGUL, (end,))
+    begun = beginnings(HANGUL)
+
+    def may_follow(data: bytes) -> bool:
+        for cut in range(4):
+            whole, rest = data[: len(data) - cut], data[len(data) - cut :]
+            try:
+                text = whole.decode()
+            except UnicodeDecodeError:
+                continue
+            if rest and rest not in begun:
+                continue
+            return all(may_stand(character, HANGUL) for character in text)
+        return False
+
+    V = len(known)
+    for unfinished in (b"", b"\xed", b"\xed\x95", b"\xe2\x80", b"\xe3", b"\xf0\x9f", b"\xc3"):
+        allowed = torch.isfinite(lock.mask(torch.zeros(1, V), [unfinished])[0]).tolist()
+        expected = [token == end or may_follow(unfinished + known[token]) for token in range(V)]
+        assert allowed == expected, unfinished
+        assert 1 < sum(allowed) < V
+
+
+def test_every_token_of_the_packaged_vocabulary(packaged_model: str) -> None:
+    check_masks(load_tokenizer(find_base(ModelConfig(base=packaged_model))))
+
+
+def test_every_token_of_gpt2(shared: Path) -> None:
+    check_masks(AutoTokenizer.from_pretrained(shared / "models" / "gpt2-tokenizer"))
+
+
+def test_no_character_is_begun_that_the_vocabulary_cannot_complete() -> None:
+    # EA B0 B0 is 갰, C3 B0 is ð; E1 B0 B0 is a letter of Lepcha, and without B0 nothing ends.
+    tokens = [b"\xea", b"\xea\xb0", b"\xc3", b"\xe1", b"\xc4\x80"]
+    lock = ScriptLock([*tokens, b"\xb0"], HANGUL, ())
+    followed = [lock.follow(b"", token) for token in range(5)]
+    assert followed == [b"\xea", b"\xea\xb0", b"\xc3", None, b""]
+    lock = ScriptLock(tokens, HANGUL, ())
+    assert [lock.follow(b"", token) for token in range(5)] == [None, None, None, None, b""]
+
+
+def test_ids_beyond_the_tokenizer_write_nothing_and_may_follow() -> None:
+    lock = ScriptLock(BYTES, HANGUL, ())
+    for unfinished in (b"", b"\xea\xb0"):
+        mask = lock.mask(torch.zeros(1, 260), [unfinished])[0]
+        assert torch.isfinite(mask[256:]).all()
+        assert lock.follow(unfinished, 258) == unfinished
+
+
+def test_scripts_that_a_vocabulary_cannot_write_are_refused() -> None:
+    with pytest.raises(UserError) as error:
+        ScriptLock([b"a", b"bc", b"</s>"], frozenset({"thai"}), (2,))
+    assert str(error.value) == (
+        "generate.scripts: no token of this model writes in these scripts; allow more"
+    )
+
+
+# --- with the other settings
+
+
+def test_an_end_that_comes_too_early_leaves_other_tokens() -> None:
+    wanted = settings(scripts=list(ALLOWED), min_new_tokens=10, num_answers=25, top_k=5, top_p=0.9)
+    model = opened()
+    rows = encode_for_answering(model, [example("대한민국은?", "")], wanted)
+    answers, _ = answer_questions(model, rows, wanted)
+    assert {answer.num_tokens for answer in answers} == {10}
+    assert [answer for answer in answers if foreign(answer.text)] == []
+
+
+def test_a_stop_text_still_ends_an_answer() -> None:
+    model = opened()
+    wanted = settings(scripts=list(ALLOWED), stop=["e"], num_answers=50, max_new_tokens=40)
+    rows = encode_for_answering(model, [example("hi", "")], wanted)
+    answers, _ = answer_questions(model, rows, wanted)
+    stopped = {answer.stopped for answer in answers}
+    assert "stop text" in stopped
+    assert [answer for answer in answers if "e" in answer.text or foreign(answer.text)] == []
+
+
+def test_chat_keeps_to_the_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    def replies(**changes: Any) -> list[str]:
+        model = opened()
+        drawn = [settings(max_new_tokens=30, seed=seed, **changes) for seed in range(20)]
+        answers = [reply(model, one, [], "안녕").answer for one in drawn]
+        assert capsys.readouterr().out == "".join(f"{answer}\n" for answer in answers)
+        return answers
+
+    assert any(foreign(answer) for answer in replies())
+    assert [answer for answer in replies(scripts=list(ALLOWED)) if foreign(answer)] == []
+
+
+def test_a_configuration_sets_the_lock(tiny_base: Path) -> None:
+    drawn = ["generate.temperature=1.5", "generate.num_answers=40", "generate.max_new_tokens=12"]
+
+    def scripts(*overrides: str) -> set[str | None]:
+        config = load_config(None, [f"model.base={tiny_base}", "device=cpu", *drawn, *overrides])
+        made = generate(str(tiny_base), [question_from_text("hi")], config)
+        return {script_of(c) for answer in made.answers for c in answer.text if c != "\ufffd"}
+
+    assert {"hangul", "latin"} < scripts()
+    assert scripts("generate.scripts=[hangul]") <= {"hangul", None}
+    assert scripts("generate.scripts=[]") <= {None}

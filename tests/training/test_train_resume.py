@@ -347,6 +347,30 @@ def test_another_base_under_the_same_name_is_an_error(
     assert contents_below(out) == before
 
 
+def test_another_tokenizer_is_an_error(
+    tiny_base: Path, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights are the same, and so are the rows."""
+    base, out = tmp_path / "base", tmp_path / "out"
+    shutil.copytree(tiny_base, base)
+    config = small_config(base, rows, out, "train.eval_every=never")
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 1, signal.SIGINT)
+        train(config, say=lambda _: None)
+    tokenizer = json.loads((base / "tokenizer.json").read_text("utf-8"))
+    tokenizer["model"]["merges"].pop()
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    before = contents_below(out)
+    with pytest.raises(UserError) as caught:
+        train(config, resume=True, say=lambda _: None)
+    message = str(caught.value)
+    assert message.startswith(
+        f"--resume: model.base: {base}: its tokenizer has changed since the training (fingerprint "
+    )
+    assert message.endswith("), so the same text has other tokens; restore it")
+    assert contents_below(out) == before
+
+
 def test_another_machine_is_warned_about(
     copy: Path, resume: Callable[..., tuple[Trained, list[str]]]
 ) -> None:
