@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test check schema format
+.PHONY: help install demo test check schema format torture
 
 help:
 	@echo "make demo     set up, then train a small model on sample rows and compare its answers"
@@ -12,6 +12,7 @@ help:
 	@echo "make install  set up alone: .venv with pinned packages"
 	@echo "make check    ruff, format, mypy, tests"
 	@echo "make format   put the code into shape"
+	@echo "make torture  kills, faults, a long run, hostile files: an hour; writes benchmarks/torture.md"
 	@echo "make schema   write configs/honing.schema.json anew"
 
 install: $(INSTALLED)
@@ -46,3 +47,8 @@ format: install
 schema: install
 	$(BIN)/python -c 'from honing.config_file import schema_text; print(schema_text(), end="")' \
 		> configs/honing.schema.json
+
+# atheris has wheels for Linux and macOS alone; its part is left out where there are none.
+torture: install
+	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	$(BIN)/python benchmarks/torture.py

@@ -1,14 +1,16 @@
-"""Trainings that are killed, and drives that fail, many times over: is anything lost, does a bit
-differ? Writes a report.
+"""All that must not harm, many times over: kills, drives that fail, files from strangers, and a
+night's training. Is anything lost, does a bit differ, does anything crash? Writes a report.
 
     python benchmarks/torture.py [--kills 120] [--seed 1] [--stride 1] [--output FILE.md]
+                                 [--steps 20000] [--scale 1.0]
 
 Kills come from the command line of a warm process (tests/crashes.py), half after a random time,
 half in the place of a random file operation; a quarter of the checkpoints so left are damaged, too.
 Then each file operation of a training fails in turn (every --stride-th), once as on a full drive
 (ENOSPC), once as on a broken one (EIO); then trainings run on drives in memory that are really
 full, of every size from none to enough. All are resumed to their end and compared with a training
-that nothing happened to. The exit status is 1 where anything is lost or differs.
+that nothing happened to. Last come benchmarks/soak.py and benchmarks/fuzz.py. The exit status is 1
+where anything is lost, differs, grows or is read wrongly.
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import soak  # noqa: E402
 import torch  # noqa: E402
 from tests import crashes  # noqa: E402
 from tests.faults import small_drive  # noqa: E402
 from tests.runs import qa_rows, save_rows  # noqa: E402
 from tests.tiny import save_tiny_base  # noqa: E402
 
+import fuzz  # noqa: E402
 from honing.version import VERSION  # noqa: E402
 
 ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
@@ -108,11 +112,12 @@ def report(
     kills, differing = outcome.kills, sum(map(bool, outcome.differing))
     damaged = [k for k in kills if k.damage]
     lines = [
-        "# Torture: kills and faults",
+        "# Torture: kills, faults, a long run, files from strangers",
         "",
         f"`{command}`, honing {VERSION}, torch {torch.__version__}, Python "
         f"{platform.python_version()}, {platform.system()} {platform.machine()}, one thread. A "
-        f"tiny Llama, six steps, a checkpoint after each, {num_operations} file operations.",
+        "tiny Llama; for kills and faults six steps, a checkpoint after each, "
+        f"{num_operations} file operations.",
         "",
         "## Kills (SIGKILL)",
         "",
@@ -164,11 +169,24 @@ def _row(name: str, failures: Sequence[crashes.Failure]) -> str:
     return f"| {name} | {' | '.join(map(str, numbers))} |"
 
 
+def kept() -> str:
+    """The inputs that were read wrongly once, or that a guard was written for."""
+    folders = sorted((ROOT / "tests" / "fuzz" / "corpus").iterdir())
+    counts = [f"{folder.name} {len(list(folder.iterdir()))}" for folder in folders]
+    total = sum(len(list(folder.iterdir())) for folder in folders)
+    return (
+        f"Found before and mended, or guarded against: {total} inputs, kept as tests in "
+        f"tests/fuzz/corpus ({', '.join(counts)}).\n"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--kills", type=int, default=120)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--stride", type=int, default=1, help="fail every so many-th operation")
+    parser.add_argument("--steps", type=int, default=20_000, help="of the long run")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of inputs")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "torture.md")
     options = parser.parse_args()
     started = time.perf_counter()
@@ -179,9 +197,15 @@ def main() -> int:
         outcome = kill(killed, options.kills, options.seed)
         print(f"{len(outcome.kills)} kills after {time.perf_counter() - started:.0f} s", flush=True)
         num_operations, faults = fail(failed, options.stride)
+        print(f"faults after {time.perf_counter() - started:.0f} s", flush=True)
+        (long := Path(name) / "soak").mkdir()
+        soaked = soak.soak(long, options.steps)
+    print(f"the long run after {time.perf_counter() - started:.0f} s", flush=True)
+    fuzzed = fuzz.fuzz_all(options.seed, options.scale)
     command = f"python benchmarks/torture.py --kills {options.kills} --seed {options.seed}"
     command += f" --stride {options.stride}" if options.stride > 1 else ""
     text = report(outcome, num_operations, faults, command)
+    text += "\n" + soak.report(soaked) + "\n" + fuzz.report(fuzzed, options.seed) + "\n" + kept()
     options.output.write_text(text, encoding="utf-8")
     print(text)
     bad = [k for k in outcome.kills if k.lost or k.half_written or (k.damage and not k.skipped)]
@@ -189,9 +213,11 @@ def main() -> int:
     broken = [
         failure for f in faults for failure in f.failures if failure.lost or failure.differing
     ]
-    for item in (*bad, *differing, *broken):
+    wrong = [one for one in fuzzed if one.wrong]
+    for item in (*bad, *differing, *broken, *soaked.failures, *wrong):
         print(json.dumps(item, default=vars), file=sys.stderr)
-    return int(bool(bad or differing or broken or outcome.differing_bits))
+    kills_and_faults = bad or differing or broken or outcome.differing_bits
+    return int(bool(kills_and_faults or soaked.failures or wrong))
 
 
 if __name__ == "__main__":

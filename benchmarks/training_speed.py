@@ -1,10 +1,17 @@
-"""Tokens a second of one training step: honing against TRL on the same base, rows and LoRA.
+"""Tokens a second of a training step: honing against TRL and a plain loop, side by side.
 
-    python benchmarks/training_speed.py --rows FILE.jsonl --trl-python PATH [--rounds 3]
+    python benchmarks/training_speed.py --rows FILE.jsonl FILE.jsonl [--tokenizer FOLDER]
+        [--trl-python PATH] [--rounds 2] [--output FILE.md]
 
-PATH is the Python of an environment in which TRL is installed. Each way runs in a process of its
-own, in turn, several rounds; medians and ratios count, since machines are noisy. Tokens are those
-of the examples, without padding. The first step of each run is not counted.
+Two shapes: GPT-2 small with random weights and adapters on c_attn and c_proj (--tokenizer: a folder
+with GPT-2's), and the embedded SmolLM2-135M with adapters on every layer. All ways start from the
+same base and adapter, take the same rows in the same order and the same steps, with all dropout
+off; a comparison whose losses differ step by step is void. Rows come from the files in turn, so
+short and long ones mix. Tokens are those of the examples, without padding. Each way runs in a
+process of its own, in turn, several rounds; the first step of each is not counted.
+
+The work that is needed, 4 × parameters of the blocks × tokens + 4 × parameters of the head ×
+supervised tokens, stands beside the rate of a 2048 × 2048 × 2048 product of the same minute.
 """
 
 from __future__ import annotations
@@ -12,177 +19,183 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-NUM_STEPS = 5
+NUM_STEPS = 4
 STEP_EXAMPLES = 16
-WAYS = {
-    "honing": {"who": "honing"},
-    "honing float32": {"who": "honing", "dtype": "float32"},
-    "TRL 1×16 float32": {"who": "trl", "bf16": False},
-    "TRL 1×16 bfloat16": {"who": "trl", "bf16": True},
-}
+LARGEST_DIFFERENCE = 1e-3
+"""Of two ways' losses in nats; the sums of some hundred thousand products differ in rounding."""
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return rows[: NUM_STEPS * STEP_EXAMPLES]
+def mixed_rows(files: list[Path]) -> list[dict[str, str]]:
+    """Rows of the files in turn."""
+    read = [[json.loads(line) for line in f.open(encoding="utf-8")] for f in files]
+    mixed = [row for group in zip(*read, strict=False) for row in group]
+    return mixed[: NUM_STEPS * STEP_EXAMPLES]
 
 
-def run_honing(rows: list[dict[str, str]], dtype: str = "auto") -> dict[str, Any]:
-    from honing.config import LoraConfig, ModelConfig, TrainConfig
+def prepare(shape: str, rows: list[dict[str, str]], tokenizer: Path | None, folder: Path) -> int:
+    """Write base, adapter and rows; the floating-point operations that a run needs."""
+    import torch
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    from honing.config import LoraConfig, ModelConfig
     from honing.data.encode import Tokens, encode_prompts
     from honing.data.example import Example, Exchange
     from honing.data.template import choose_template
-    from honing.model.device import choose_dtype, peak_memory_bytes
-    from honing.model.load import find_base, load_model, load_tokenizer, text_model
+    from honing.model.load import find_base, load_model, load_tokenizer, text_encoder, text_model
     from honing.model.lora import attach_lora
-    from honing.training.trainer import Trainer
 
-    base = find_base(ModelConfig())
-    text = text_model(base, load_tokenizer(base), choose_template("instruction", None))
+    template = choose_template("instruction", None)
+    if shape == "GPT-2 small":
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+        torch.manual_seed(0)
+        model: Any = GPT2LMHeadModel(GPT2Config())
+        lora = LoraConfig(dropout=0.0, target_modules=["c_attn", "c_proj"])
+        encoder = text_encoder(loaded)
+    else:
+        base = find_base(ModelConfig())
+        loaded = load_tokenizer(base)
+        model = load_model(base, "float32", "cpu")
+        lora = LoraConfig(dropout=0.0)
+        encoder = text_model(base, loaded, template).encoder
+    from honing.data.template import render
+
     examples = [
-        Example(f"row:{n}", (Exchange(row["instruction"], row["output"], row.get("input", "")),))
+        Example(f"{n}", (Exchange(row["instruction"], row["output"], row.get("input", "")),))
         for n, row in enumerate(rows)
     ]
-    prompts = [text.to_prompt(example, "response") for example in examples]
-    encoded = encode_prompts(prompts, text.encoder, 512)
-    tokens = [row for row in encoded if isinstance(row, Tokens)]
-    model = attach_lora(
-        load_model(base, choose_dtype(dtype, "cpu").value, "cpu"), LoraConfig(), seed=42
+    prompts = [render(example, template, "response") for example in examples]
+    encoded = [r for r in encode_prompts(prompts, encoder, 512) if isinstance(r, Tokens)]
+    model.save_pretrained(folder / "base")
+    loaded.save_pretrained(folder / "base")
+    head = model.get_output_embeddings().weight.numel()
+    inside = (".h.", ".layers.")
+    blocks = sum(p.numel() for n, p in model.named_parameters() if any(i in n for i in inside))
+    attach_lora(model, lora, seed=42).save_pretrained(folder / "adapter")
+    as_json = [{"input_ids": list(r.ids), "labels": list(r.labels)} for r in encoded]
+    (folder / "rows.json").write_text(json.dumps(as_json), encoding="utf-8")
+    counted = encoded[STEP_EXAMPLES:]
+    num_tokens, num_supervised = (
+        sum(len(r.ids) for r in counted),
+        sum(r.num_supervised for r in counted),
     )
-    settings = TrainConfig(
-        epochs=1,
-        global_batch_size=STEP_EXAMPLES,
-        micro_batch_size=STEP_EXAMPLES,
-        packing=True,
-        gradient_checkpointing=False,
-    )
-    trainer = Trainer(model, tokens, (), settings, seed=42)
-    seconds, done = [], []
-    for start in range(0, len(tokens), STEP_EXAMPLES):
-        members = range(start, min(start + STEP_EXAMPLES, len(tokens)))
-        started = time.perf_counter()
-        trainer._train_step(members)
-        seconds.append(time.perf_counter() - started)
-        done.append(sum(len(tokens[index].ids) for index in members))
-    return _result(seconds, done, peak_memory_bytes("cpu"))
+    return 4 * (blocks * num_tokens + head * num_supervised)
 
 
-def run_trl(rows: list[dict[str, str]], bf16: bool) -> dict[str, Any]:
-    import peft
+def sgemm_flops_per_s() -> float:
+    """Median rate of a 2048 × 2048 × 2048 product in float32 on all cores."""
     import torch
-    import trl
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
-    from honing.config import ModelConfig
-    from honing.model.device import peak_memory_bytes
-    from honing.model.load import find_base
-
-    folder = find_base(ModelConfig()).location
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    pairs = [
-        {
-            "prompt": f"### Instruction:\n{row['instruction']}\n\n### Response:\n",
-            "completion": row["output"],
-        }
-        for row in rows
-    ]
-    ends: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            if not ends:
-                ends.append(time.perf_counter())
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
-
-    trainer = trl.SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
-        args=trl.SFTConfig(
-            output_dir=tempfile.mkdtemp(),
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=STEP_EXAMPLES,
-            gradient_checkpointing=False,
-            bf16=bf16,
-            max_length=512,
-            num_train_epochs=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            disable_tqdm=True,
-        ),
-        train_dataset=Dataset.from_list(pairs),
-        processing_class=tokenizer,
-        peft_config=peft.LoraConfig(
-            r=8, lora_alpha=16, lora_dropout=0.05, target_modules="all-linear"
-        ),
-        callbacks=[Clock()],
-    )
-    lengths = [len(row["input_ids"]) for row in trainer.train_dataset]
-    trainer.train()
-    seconds = [after - before for before, after in itertools.pairwise(ends)]
-    # The order is shuffled; each step has a sixteenth of all tokens on average.
-    done = [sum(lengths) / len(seconds)] * len(seconds)
-    return _result(seconds, done, peak_memory_bytes("cpu"))
+    a, b, out = torch.randn(2048, 2048), torch.randn(2048, 2048), torch.empty(2048, 2048)
+    rates = []
+    for _ in range(9):
+        started = time.perf_counter()
+        torch.mm(a, b, out=out)
+        rates.append(2 * 2048**3 / (time.perf_counter() - started))
+    return statistics.median(rates)
 
 
-def _result(seconds: list[float], tokens: list[Any], memory: int) -> dict[str, Any]:
-    return {
-        "tokens_per_s": sum(tokens[1:]) / sum(seconds[1:]),
-        "memory_gb": memory / 1e9,
-        "num_tokens": sum(tokens),
-    }
-
-
-def run_apart(way: str, rows: Path, trl_python: str) -> dict[str, Any]:
-    python = trl_python if WAYS[way]["who"] == "trl" else sys.executable
-    command = [python, "-W", "ignore", __file__, "--rows", str(rows), "--way", way]
-    # TRL's environment has no honing in it; it needs only the base's converted folder.
-    source = str(Path(__file__).resolve().parents[1] / "src")
-    output = subprocess.run(
-        command,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": source},
-    ).stdout
+def run_way(way: str, folder: Path, python: str) -> dict[str, Any]:
+    script = Path(__file__).with_name("training_ways.py")
+    command = [python, "-W", "ignore", str(script), str(folder), way]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     result: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
     return result
 
 
+def compare(shape: str, options: argparse.Namespace) -> list[str]:
+    """The table of one shape, as lines of Markdown."""
+    from training_ways import WAYS
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        needed = prepare(shape, mixed_rows(options.rows), options.tokenizer, folder)
+        results: dict[str, list[dict[str, Any]]] = {}
+        rates: dict[str, list[float]] = {}
+        for number, way in itertools.product(range(options.rounds), WAYS):
+            is_trl = way.startswith("TRL")
+            if (is_trl and not options.trl_python) or (way in options.leave_out):
+                continue
+            before = sgemm_flops_per_s()
+            result = run_way(way, folder, options.trl_python if is_trl else sys.executable)
+            rate = (before + sgemm_flops_per_s()) / 2
+            results.setdefault(way, []).append(result)
+            rates.setdefault(way, []).append(needed / sum(result["seconds"][1:]) / rate)
+            print(
+                f"{shape}, round {number + 1}, {way}: {speed(result):.1f} tokens/s, "
+                f"{rates[way][-1]:.3f} of sgemm ({rate / 1e9:.0f} GFLOP/s)",
+                file=sys.stderr,
+            )
+    return table(shape, results, rates)
+
+
+def speed(result: dict[str, Any]) -> float:
+    return float(sum(result["tokens"][1:]) / sum(result["seconds"][1:]))
+
+
+def table(
+    shape: str, results: dict[str, list[dict[str, Any]]], rates: dict[str, list[float]]
+) -> list[str]:
+    reference = results["plain loop"][0]["losses"]
+    lines = [
+        f"## {shape}",
+        "",
+        "| way | tokens/s (median) | × plain loop | of sgemm | peak memory GB | padding | "
+        "largest difference of a step's loss |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    plain = statistics.median(speed(r) for r in results["plain loop"])
+    for way, runs in results.items():
+        middle = statistics.median(speed(run) for run in runs)
+        apart = max(abs(a - b) for a, b in zip(runs[0]["losses"], reference, strict=True))
+        void = "" if apart <= LARGEST_DIFFERENCE else " **void**"
+        lines.append(
+            f"| {way} | {middle:.1f} | {middle / plain:.2f} | {statistics.median(rates[way]):.2f} "
+            f"| {max(r['peak_bytes'] for r in runs) / 1e9:.2f} | {runs[0]['padding']:.0%} "
+            f"| {apart:.1e}{void} |"
+        )
+    return [*lines, ""]
+
+
+def machine() -> str:
+    names = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        if line.startswith("model name")
+    ]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return f"{len(names)} × {names[0]}, Python {platform.python_version()}, {versions}, {commit}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=Path, required=True)
-    parser.add_argument("--trl-python", default=sys.executable)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--rows", type=Path, nargs="+", required=True)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--trl-python")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="WAY")
+    parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    if options.way:
-        settings = dict(WAYS[options.way])
-        run = {"honing": run_honing, "trl": run_trl}[str(settings.pop("who"))]
-        print(json.dumps(run(read_rows(options.rows), **settings)))  # type: ignore[operator]
-        return
-    results: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-    for number in range(options.rounds):
-        for way, collected in results.items():
-            collected.append(run_apart(way, options.rows, options.trl_python))
-            print(f"round {number + 1}: {way}: {collected[-1]}", file=sys.stderr)
-    print("| way | tokens/s (median) | memory GB |\n|---|---|---|")
-    for way, collected in results.items():
-        speed = statistics.median(result["tokens_per_s"] for result in collected)
-        memory = max(result["memory_gb"] for result in collected)
-        print(f"| {way} | {speed:.0f} | {memory:.2f} |")
+    shapes = ["SmolLM2-135M"] if options.tokenizer is None else ["GPT-2 small", "SmolLM2-135M"]
+    lines = ["# Training speed", "", machine(), ""]
+    for shape in shapes:
+        lines += compare(shape, options)
+    text = "\n".join(lines)
+    print(text)
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from honing.training.train import Trained
 from honing.version import VERSION
 
 COMMANDS = (
-    *("init", "prepare", "train", "check", "generate", "chat"),
+    *("init", "prepare", "plan", "train", "check", "generate", "chat"),
     *("evaluate", "compare", "merge", "demo"),
 )
 Captured = pytest.CaptureFixture[str]

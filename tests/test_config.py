@@ -61,6 +61,9 @@ DEFAULTS: dict[str, Any] = {
         "log_every": 10,
         "keep_last": 2,
         "early_stopping_patience": None,
+        "shard_base": False,
+        "fast_forms": True,
+        "memory_limit": None,
     },
     "generate": {
         "max_new_tokens": 256,

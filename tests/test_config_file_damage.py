@@ -89,3 +89,13 @@ def test_damaged_files_raise_nothing_but_one_line_for_the_user(tmp_path: Path) -
             messages.append(str(error))
     assert 200 < len(messages) < 400
     assert not any("\n" in message for message in messages)
+
+
+def test_a_key_in_bytes_of_another_encoding(tmp_path: Path) -> None:
+    key = b"train.\xb0\xa1".decode("utf-8", "surrogateescape")
+    with pytest.raises(UserError) as caught:
+        load_config(None, [f"{key}=1"])
+    assert str(caught.value) == (
+        "command line, train.\\udcb0\\udca1=1: the key holds a character that stands in no text; "
+        "remove it"
+    )

@@ -19,6 +19,7 @@ from honing.files import (
     cannot_write,
     clear_asides,
     make_folder,
+    read_json,
     remove_folder,
     rename,
     replace_file,
@@ -334,3 +335,34 @@ def test_the_names_of_new_folders_are_on_the_disk_too(
     make_folder(tmp_path / "a/b/c")
     make_folder(tmp_path / "a/b/c")
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a/b"]
+
+
+# --- records that anyone may have written
+
+
+def test_a_record_is_read_from_utf8_with_or_without_a_mark(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"가": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"가": [1, None]}
+    (tmp_path / "b.json").write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "b.json") == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 60 + b"]" * 60, "nested too deeply"),
+        (b'{"a": ["\\ud800"]}', "surrogates not allowed"),
+        (b'{"\\ud800": 1}', "surrogates not allowed"),
+        (b"[1, 2", "Expecting"),
+        (b"\xff\xfe\xff", "codec can't decode"),
+        (b" " * 1001, "larger than 1,000 bytes"),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_what_is_no_small_record_is_a_value_error(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_json(tmp_path / "a.json", 10**6 if b"[" in content else 1000)

@@ -119,6 +119,8 @@ def a_full_run(root: Path) -> RunFolder:
     written = (run.config, run.data_report, run.metrics, run.report_json, run.report_markdown)
     for path in (*written, run.logs / "events.out.tfevents.1.host.2.0"):
         write_text(path, "")
+    for name in ("config.json", "merge_report.json", "rows-q8_0.gguf"):
+        write_text(run.merged / name, "{}")
     return run
 
 
@@ -140,6 +142,8 @@ def test_clear_removes_what_a_killed_process_left_aside(tmp_path: Path) -> None:
         write_text(tmp_path / name, "")
     for name in (".step-000001.gone", ".final.old"):
         (run.checkpoints / name).mkdir()
+    for name in (".merged.new", ".merged.old"):
+        write_text(tmp_path / name / "config.json", "{}")
     run.clear()
     assert names_below(tmp_path) == set()
 

@@ -109,9 +109,11 @@ def tiny_model(architecture: str, dtype: torch.dtype = torch.float32, seed: int 
     return model.to(dtype).eval()
 
 
-def save_tiny_base(folder: Path, architecture: str = "llama", seed: int = 0) -> Path:
+def save_tiny_base(
+    folder: Path, architecture: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Path:
     """A folder that `model.base` can name: weights, configuration, tokenizer."""
-    tiny_model(architecture, seed=seed).save_pretrained(folder)
+    tiny_model(architecture, dtype, seed).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from honing import commands
 from honing.errors import HoningError, UserError
+from honing.terminal import guarded, one_line
 from honing.version import VERSION
 
 OVERRIDES = "key=value lays a setting over the configuration, such as train.epochs=1"
@@ -77,16 +78,20 @@ def _forget_stdout() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"honing: {' '.join(message.split())}", file=sys.stderr)
+    print(f"honing: {one_line(message)}", file=sys.stderr)
     return status
 
 
 def _prepare_streams() -> None:
-    """Files and pipes get UTF-8 whatever the locale; a terminal never stops at a character."""
-    for stream in (sys.stdout, sys.stderr):
+    """Files and pipes get UTF-8 whatever the locale; a terminal never stops at a character, and
+    obeys none that stands in somebody's text."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
             encoding = stream.encoding if stream.isatty() else "utf-8"
             stream.reconfigure(encoding=encoding, errors="replace")
+        if stream.isatty():
+            setattr(sys, name, guarded(stream))
     if hasattr(sys.stdin, "reconfigure") and not sys.stdin.isatty():
         # Strict: a prompt in another encoding is an error, and not a question in other words.
         sys.stdin.reconfigure(encoding="utf-8", errors="strict")
@@ -138,6 +143,9 @@ def make_parser() -> argparse.ArgumentParser:
         subparsers, "prepare", commands.run_prepare, "read, check, split and report the data"
     )
     prepare.add_argument("config", metavar="CONFIG", help="configuration file (YAML)")
+
+    plan = _add(subparsers, "plan", commands.run_plan, "what a training will cost: memory and time")
+    plan.add_argument("config", metavar="CONFIG", help="configuration file (YAML)")
 
     train = _add(subparsers, "train", commands.run_train, "train the adapter")
     train.add_argument("config", metavar="CONFIG", help="configuration file (YAML)")

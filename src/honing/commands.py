@@ -64,6 +64,21 @@ def run_prepare(options: argparse.Namespace, overrides: list[str]) -> int:
     return 0
 
 
+def run_plan(options: argparse.Namespace, overrides: list[str]) -> int:
+    config = _load(options.config, overrides)
+    from honing.data.reading.names import as_argument
+    from honing.training.cost import format_cost, plan
+
+    cost = plan(config, _say_to_stderr if options.json else print)
+    if options.json:
+        _print_json(cost.to_record())
+    else:
+        print(f"Cost, measured on {cost.num_timed_steps} of its steps:\n{format_cost(cost)}")
+        if cost.fits:
+            print(f"Next: honing train {' '.join(map(as_argument, [options.config, *overrides]))}")
+    return 0 if cost.fits else 1
+
+
 def run_train(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _load(options.config, overrides)
     if options.selftest_resume:
@@ -75,6 +90,8 @@ def run_train(options: argparse.Namespace, overrides: list[str]) -> int:
     trained = train(config, resume=options.resume, overwrite=options.overwrite, say=say)
     if trained.stopped_by is not None:
         return 128 + trained.stopped_by
+    if not trained.is_first:
+        return 0
     if trained.report is not None:
         if options.json:
             _print_json(trained.report.to_record())
@@ -90,8 +107,10 @@ def _selftest(options: argparse.Namespace, config: Config) -> int:
         raise UserError(
             "--selftest-resume: keeps nothing, so it goes with neither --resume nor --overwrite"
         )
+    from honing.training.processes import by_itself
     from honing.training.selftest import selftest_resume
 
+    by_itself("--selftest-resume")
     tested = selftest_resume(config, _say_to_stderr if options.json else print)
     if options.json:
         _print_json(tested.to_record())
@@ -195,6 +214,8 @@ def run_evaluate(options: argparse.Namespace, overrides: list[str]) -> int:
     done = evaluate(
         options.name, overrides, checkpoint=options.checkpoint, say=say, show_progress=True
     )
+    if not done.is_first:
+        return 0
     from honing.evaluation.files import without_nan
     from honing.report.table import format_terminal
     from honing.report.write import compare_runs
@@ -287,7 +308,9 @@ def run_merge(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def run_demo(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.demo import demo
+    from honing.training.processes import by_itself
 
+    by_itself("demo")
     say = _say_to_stderr if options.json else print
     record = demo(options.output, overrides, say=say)
     if options.json:

@@ -174,6 +174,10 @@ class TrainConfig(Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     packing: Auto | bool = "auto"
     """Lay examples end to end without padding; attention never crosses from one to the next."""
+    memory_limit: Annotated[float, Field(gt=0)] | None = None
+    """GB that a training may take; what does not fit is computed again. null: half the memory."""
+    fast_forms: bool = True
+    """On a CPU, compute what is known of a model in faster forms, with the same result."""
     max_steps: PositiveInt | None = None
     """Stop after so many optimizer steps."""
     max_val_rows: PositiveInt | None = None
@@ -188,6 +192,8 @@ class TrainConfig(Section):
     """Checkpoints that are kept, besides the best and the final one."""
     early_stopping_patience: PositiveInt | None = None
     """Stop after so many validations without a lower loss. null: never."""
+    shard_base: bool = False
+    """Divide the base among several processes: for one that does not fit the memory of each."""
 
 
 Script = Literal[

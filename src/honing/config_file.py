@@ -201,6 +201,8 @@ def _parse_override(override: str) -> tuple[Path_, Any]:
     where = _on_command_line(override)
     if not equals or not all(key):
         raise UserError(f"{where}: expected key=value, such as train.epochs=3")
+    if re.search("[\ud800-\udfff]", name):  # bytes of another encoding, as Python passes them on
+        raise UserError(f"{where}: the key holds a character that stands in no text; remove it")
     try:
         value, _ = _parse_yaml(text, lambda _: where)
     except (yaml.YAMLError, ValueError):

@@ -1,10 +1,18 @@
 """What honing raises when the fault is not its own. The command line prints one line for each."""
 
+from __future__ import annotations
+
+from honing.terminal import one_line
+
 
 class HoningError(Exception):
-    """Base of the errors that are shown as one line, without a traceback."""
+    """Base of the errors that are shown as one line, without a traceback. Names and words from
+    files, which anyone may have written, steer no terminal."""
 
     exit_status = 1
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(str(message)))
 
 
 class UserError(HoningError):

@@ -234,6 +234,35 @@ def _aside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{kind}")
 
 
+# Records that anyone may have written
+
+MOST_RECORD_BYTES = 10_000_000
+MOST_DEPTH = 50
+
+
+def read_json(path: Path, most_bytes: int = MOST_RECORD_BYTES) -> Any:
+    """The value in a small JSON file. Raises OSError, and ValueError where the file is no JSON,
+    larger than any record, nested too deeply, or holds half a character, which no file takes."""
+    if path.stat().st_size > most_bytes:
+        raise ValueError(f"larger than {most_bytes:,} bytes")
+    try:
+        value = json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    _check_plain(value, 0)
+    return value
+
+
+def _check_plain(value: Any, depth: int) -> None:
+    if isinstance(value, str):
+        value.encode()  # a UnicodeEncodeError is a ValueError
+    elif isinstance(value, dict | list):
+        if depth >= MOST_DEPTH:
+            raise ValueError("nested too deeply")
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_plain(item, depth + 1)
+
+
 # For users' eyes
 
 

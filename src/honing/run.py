@@ -28,6 +28,8 @@ _WRITTEN = (
     "evaluation/base.json",
     "evaluation/tuned.json",
     "evaluation/.*.part.jsonl",
+    "merged",
+    ".merged.old",
     "report.html",
     "report.json",
     "report.md",
@@ -98,6 +100,10 @@ class RunFolder:
         return self.evaluation / "tuned.json"
 
     @property
+    def merged(self) -> Path:
+        return self.root / "merged"
+
+    @property
     def comparison_page(self) -> Path:
         return self.root / "report.html"
 
@@ -136,6 +142,9 @@ class RunFolder:
         Raises UserError where something cannot be removed.
         """
         try:
+            for folder in (self.checkpoints, self.logs, self.evaluation):
+                if folder.is_symlink():
+                    folder.unlink()  # what it leads to may belong to another run
             for written in (self.root / pattern for pattern in _WRITTEN):
                 for name in os.listdir(written.parent) if written.parent.is_dir() else ():
                     if fnmatch(name, written.name) or fnmatch(name, f".{written.name}.new"):

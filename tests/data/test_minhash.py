@@ -8,7 +8,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from honing.data.groups import join, join_equal, text_keys
+from honing.data.compared import text_keys
+from honing.data.groups import join, join_equal
 from honing.data.minhash import (
     ESTIMATE_MARGIN,
     NEIGHBOURS,

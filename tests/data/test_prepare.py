@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from honing.config import ColumnNames, DataConfig, SplitFiles
-from honing.data.encode import IGNORE, Tokens, encode_prompts
+from honing.data.encode import IGNORE, Tokens, join_pieces
 from honing.data.example import Example, Exchange
 from honing.data.prepare import (
     EncodedSplit,
@@ -328,11 +328,11 @@ def test_no_end_token_is_an_error(twelve: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_supervised_token_is_an_error(twelve: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unlearnt(*arguments: Any, **options: Any) -> list[Tokens]:
-        rows = encode_prompts(*arguments, **options)
+    def unlearnt(*arguments: Any) -> list[Tokens]:
+        rows = join_pieces(*arguments)
         return [replace(r, labels=(IGNORE,) * len(r.ids)) for r in rows if isinstance(r, Tokens)]
 
-    monkeypatch.setattr("honing.data.prepare.encode_prompts", unlearnt)
+    monkeypatch.setattr("honing.data.encode_batches.join_pieces", unlearnt)
     assert error_of(twelve) == (
         "data: no token of any training row would be learnt; check data.supervise"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from honing.config import DataConfig, SplitFiles
 from honing.data.example import Example, Exchange
-from honing.data.prepare import PreparedData, prepare_data, split_records
+from honing.data.prepare import PreparedData, prepare_data
+from honing.data.stored import split_lines
 from tests.runs import qa_rows, save_rows, tiny_text
 
 SUM = {"instruction": "더해라", "output": "3", "input": "1, 2"}
@@ -37,6 +39,10 @@ MIXED: dict[str, list[dict[str, Any]]] = {
 }
 
 
+def records(examples: Sequence[Example]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in split_lines(examples)]
+
+
 @pytest.mark.parametrize("kind", MIXED)
 @pytest.mark.parametrize("template", ["instruction", "chat"])
 def test_written_splits_can_be_read_again(tmp_path: Path, kind: str, template: str) -> None:
@@ -49,7 +55,7 @@ def test_written_splits_can_be_read_again(tmp_path: Path, kind: str, template: s
 
     data = prepared(source, val_fraction=0.25, test_fraction=0.25)
     files = {
-        name: save_rows(tmp_path / "splits" / f"{name}.jsonl", split_records(split.examples))
+        name: save_rows(tmp_path / "splits" / f"{name}.jsonl", records(split.examples))
         for name, split in data.splits.items()
     }
     again = prepared(SplitFiles(**files))
@@ -69,7 +75,7 @@ def _words(example: Example) -> tuple[Any, ...]:
 def test_a_line_of_a_split_names_the_row_it_came_from() -> None:
     single = Example("a:1", (Exchange("더해라", "3", "1, 2"),), group="sums", row=1)
     chat = Example("a:2", (Exchange("hi", "Hello"), Exchange("더", "안녕")), "짧게", row=2)
-    assert split_records([single]) == [
+    assert records([single]) == [
         {"id": "a:1", "group": "sums", "instruction": "더해라", "input": "1, 2", "output": "3"}
     ]
     messages = [
@@ -79,9 +85,9 @@ def test_a_line_of_a_split_names_the_row_it_came_from() -> None:
         {"role": "user", "content": "더"},
         {"role": "assistant", "content": "안녕"},
     ]
-    assert split_records([chat]) == [{"id": "a:2", "messages": messages}]
-    assert [set(record) for record in split_records([single, chat])] == [
+    assert records([chat]) == [{"id": "a:2", "messages": messages}]
+    assert [set(record) for record in records([single, chat])] == [
         {"id", "group", "messages"},
         {"id", "messages"},
     ]
-    json.dumps(split_records([single, chat]))
+    json.dumps(records([single, chat]))

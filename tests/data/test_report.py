@@ -11,6 +11,7 @@ import pytest
 
 from honing.config import DataConfig
 from honing.data.audit import LeakAudit, Twin
+from honing.data.compared import compare
 from honing.data.encode import IGNORE, Tokens
 from honing.data.example import Example, Exchange
 from honing.data.prepare import prepare_data
@@ -57,7 +58,7 @@ def test_counts_and_shares_of_a_split() -> None:
         example("q", "x"),
         Example("d", (Exchange("q", "x"),), system="s"),
     ]
-    assert report_split(examples, rows, (EOS, 2)) == SplitReport(
+    assert report_split(compare(examples), rows, (EOS, 2)) == SplitReport(
         num_rows=4,
         num_tokens=40,
         num_supervised=20,
@@ -75,7 +76,7 @@ def test_counts_and_shares_of_a_split() -> None:
 
 def test_the_first_twenty_rows_that_were_cut_are_named() -> None:
     rows = [tokens(f"r{n}", 2, 2, num_cut=1) for n in range(25)]
-    report = report_split([example("q", "x")] * 25, rows, (EOS,))
+    report = report_split(compare([example("q", "x")] * 25), rows, (EOS,))
     assert report.num_cut_rows == 25
     assert report.cut_rows == tuple(f"r{n}" for n in range(20))
 

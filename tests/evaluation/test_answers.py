@@ -94,6 +94,28 @@ def test_a_killed_evaluation_goes_on_where_it_stopped(
     assert all(json.loads(line) for line in lines)
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u0085", "\x1c"])
+def test_an_answer_that_looks_like_several_lines_is_kept(
+    opened: OpenModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    part = tmp_path / "part"
+    whole = run(opened, part)
+    _, *lines = part.read_text(encoding="utf-8").split("\n")
+    records = [json.loads(line) for line in lines if line]
+    for record in records:
+        for answer in record.get("answers", {}).values():
+            answer["text"] = f"앞{mark}뒤"
+    text = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in [{"key": "k"}, *records])
+    # The kill came within a Hangul syllable.
+    part.write_bytes(text.encode() + '{"answers": {"0": {"text": "반'.encode()[:-1])
+    monkeypatch.setattr(module, "row_losses", _never)
+    monkeypatch.setattr(module, "to_answer", _never)
+    found = run(opened, part)
+    assert [answer.text for answer in found.answers] == [f"앞{mark}뒤"] * len(ROWS)
+    assert found.losses == whole.losses
+    assert part.read_bytes() == text.encode()
+
+
 def _never(*_: Any, **__: Any) -> Iterator[None]:
     raise AssertionError("computed again")
 

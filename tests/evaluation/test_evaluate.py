@@ -15,8 +15,13 @@ from honing.evaluation import evaluate as module
 from honing.evaluation.answers import answer_rows
 from honing.evaluation.evaluate import Evaluated, evaluate
 from honing.evaluation.files import read_evaluation
+from honing.evaluation.general import PlainText, measure_general
+from honing.evaluation.record import GeneralText
 from honing.generation.generate import generate
+from honing.generation.open_model import OpenModel
 from honing.generation.questions import question_from_text
+from honing.report.comparison import Comparison
+from honing.report.write import compare_runs
 from honing.run import RunFolder
 from tests.runs import save_rows
 from tests.tiny_run import TinyRun
@@ -180,6 +185,62 @@ def test_a_text_outside_the_task_shows_what_was_forgotten(run: RunFolder, tmp_pa
     values = [e.figures["general_perplexity"].value for e in (done.base, done.tuned)]
     assert values[0] != values[1]
     assert min(values) > 1.0
+    lines = {line.name: line.all_rows for line in compared(run).tables[0].lines}
+    given = lines["general_perplexity"]
+    assert [given.before.score, given.after.score] == values
+    assert given.difference == values[1] - values[0]
+
+
+def test_an_evaluation_with_other_settings_that_was_stopped_is_not_compared(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base is answered anew, and the tuned model as it was before."""
+    other = [*QUICK, "evaluate.max_new_tokens=3"]
+    monkeypatch.setattr(module, "KINDS", ("base",))
+    with pytest.raises(KeyError, match="tuned"):
+        evaluate(str(run.root), other, say=lambda _: None)
+    with pytest.raises(UserError, match=r"were not evaluated in the same way \(generate\); run 'h"):
+        compared(run)
+    monkeypatch.undo()
+    evaluate(str(run.root), other, say=lambda _: None)
+    assert compared(run).tables[0].lines
+
+
+def compared(run: RunFolder) -> Comparison:
+    return compare_runs([str(run.root)], num_resamples=1000, seed=1)
+
+
+def test_a_general_text_is_read_again_only_where_it_is_another(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("오늘 날씨가 좋네요. " * 30, encoding="utf-8")
+    settings = [*QUICK, f"evaluate.general_text={text}"]
+    first = evaluate(str(run.root), settings, say=lambda _: None)
+    measured: list[str] = []
+    measure = measure_general
+
+    def watched(opened: OpenModel, text: PlainText) -> GeneralText:
+        measured.append(text.text[:2])
+        return measure(opened, text)
+
+    monkeypatch.setattr(module, "measure_general", watched)
+    again = evaluate(str(run.root), settings, say=lambda _: None)
+    assert (again.base, again.tuned, measured) == (first.base, first.tuned, [])
+    text.write_text("물은 섭씨 100도에서 끓습니다. " * 30, encoding="utf-8")
+    other = evaluate(str(run.root), settings, say=lambda _: None)
+    assert measured == ["물은"] * 2
+    assert other.base.predictions == first.base.predictions
+    assert other.base.figures["general_perplexity"] != first.base.figures["general_perplexity"]
+
+
+def test_a_general_text_that_cannot_be_read_is_said_before_anything_is_computed(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "answer_rows", pytest.fail)
+    settings = [*QUICK, "evaluate.num_samples=1", f"evaluate.general_text={tmp_path / 'x'}"]
+    with pytest.raises(UserError, match=r"^evaluate.general_text: .*: No such file"):
+        evaluate(str(run.root), settings, say=lambda _: None)
 
 
 @pytest.mark.parametrize(

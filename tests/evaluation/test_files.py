@@ -13,7 +13,14 @@ import pytest
 
 from honing.errors import UserError
 from honing.evaluation.files import evaluation_record, read_evaluation, write_evaluation
-from honing.evaluation.record import Estimate, Evaluation, Figure, MetricRecord, Prediction
+from honing.evaluation.record import (
+    Estimate,
+    Evaluation,
+    Figure,
+    GeneralText,
+    MetricRecord,
+    Prediction,
+)
 from tests.report.made_up import made_up_evaluation, made_up_predictions
 
 SMALL = Evaluation(
@@ -44,6 +51,7 @@ SMALL = Evaluation(
     figures={"distinct_1": Figure(61.5, "different of all 1-grams")},
     floors={"copy the input": {"rougeL": 3.25}},
     warnings=("조심하세요",),
+    general=GeneralText("wiki.txt|windows of 512", "ab", ((1.5, 511, 900), (1 / 3, 1, 2))),
     predictions=(
         Prediction("a:1", "몇 시예요?", "세 시예요.", "세 시\n\t\u202e예요", 2.5, 4, "end", 4),
         Prediction("a:2", "왜요?", "그냥요.", "", None, 0, "length", 9, 91.7, 1, True),
@@ -77,6 +85,11 @@ LAYOUT = {
     "figures": {"distinct_1": {"value": 61.5, "signature": "different of all 1-grams"}},
     "floors": {"copy the input": {"rougeL": 3.25}},
     "warnings": ["조심하세요"],
+    "general": {
+        "signature": "wiki.txt|windows of 512",
+        "sha256": "ab",
+        "pieces": [[1.5, 511, 900], [1 / 3, 1, 2]],
+    },
     "predictions": [
         {
             "id": "a:1",
@@ -125,9 +138,18 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     made = made_up_evaluation("base", made_up_predictions(30, 0, 0.5, leaked=True))
     write_evaluation(path, made)
     assert read_evaluation(path) == made
-    bare = replace(SMALL, metrics={}, predictions=(), figures={}, floors={}, warnings=())
+    bare = replace(SMALL, metrics={}, figures={}, floors={}, warnings=())
     write_evaluation(path, bare)
     assert read_evaluation(path) == bare
+
+
+@pytest.mark.parametrize("alter", [lambda r: r.pop("general"), lambda r: r.update(general=None)])
+def test_a_file_without_the_pieces_of_a_general_text(
+    tmp_path: Path, alter: Callable[[dict[str, Any]], object]
+) -> None:
+    """As those are that were written before pieces were kept."""
+    change(tmp_path / "tuned.json", alter)
+    assert read_evaluation(tmp_path / "tuned.json") == replace(SMALL, general=None)
 
 
 def test_a_prediction_is_a_line(tmp_path: Path) -> None:
@@ -214,6 +236,13 @@ def test_another_version(tmp_path: Path) -> None:
             lambda r: r["predictions"][0]["statistics"].update(ended=[1]),
             "statistics of ended differ in their number",
         ),
+        (lambda r: r["metrics"]["ended"].update(better="more"), "better of ended is none of"),
+        (lambda r: r.update(predictions=[]), "holds no predictions"),
+        (
+            lambda r: [row["statistics"].update(ended=[1]) for row in r["predictions"]],
+            "statistics of ended are 1 numbers, as no score of it takes",
+        ),
+        (lambda r: r["general"]["pieces"].append([1.0]), "not enough values to unpack"),
         (lambda r: r["metrics"]["ended"].update(interval=[1]), "not enough values to unpack"),
         (lambda r: r.update(metrics=3), "'int' object has no attribute 'items'"),
         (lambda r: r.update(predictions=None), "'NoneType' object is not iterable"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from honing.config import Config
+from honing.config import Config, GenerateConfig
 from honing.errors import UserError
 from honing.generation.open_model import OpenModel, answering_config, find_adapter, open_model
 from tests.tiny_run import STEPS, TinyRun
@@ -129,6 +131,45 @@ def test_a_runs_own_way_of_answering_is_kept(tiny_run: TinyRun) -> None:
     assert answering_config(str(tiny_run.base)).generate == Config().generate
     override = ["generate.max_new_tokens=3"]
     assert answering_config(str(tiny_run.folder), override).generate.max_new_tokens == 3
+
+
+def merged_folder(folder: Path, generate: Any) -> Path:
+    """What `honing merge` leaves, as far as answering_config reads it."""
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "honing.json").write_text(json.dumps({"generate": generate}))
+    return folder
+
+
+def test_a_merged_folders_own_way_of_answering_is_kept(tmp_path: Path) -> None:
+    stored = GenerateConfig(max_new_tokens=9, stop=["###"], scripts=["hangul"])
+    folder = merged_folder(tmp_path / "merged", stored.model_dump())
+    config = answering_config(str(folder))
+    assert config.generate == stored
+    assert (config.device, config.data) == ("auto", Config().data)
+    changed = answering_config(str(folder), ["generate.max_new_tokens=256", "generate.stop=[]"])
+    assert changed.generate == GenerateConfig(scripts=["hangul"])  # a default that is set counts
+    (folder / "honing.json").unlink()
+    assert answering_config(str(folder)).generate == Config().generate
+
+
+@pytest.mark.parametrize(
+    ("stored", "where"),
+    [
+        ({"max_new_tokens": 0}, "generate.max_new_tokens"),
+        ({"beams": 4}, "generate.beams"),
+        ([1], "generate"),
+        (None, "generate"),
+    ],
+)
+def test_a_way_of_answering_that_cannot_be_read_is_one_line(
+    stored: Any, where: str, tmp_path: Path
+) -> None:
+    folder = merged_folder(tmp_path / "merged", stored)
+    assert error_of(lambda: answering_config(str(folder))) == (
+        f"{folder / 'honing.json'}: {where}: is no setting that this version of honing knows; mend "
+        "it, or merge again"
+    )
 
 
 def test_a_run_around_the_working_folder_does_not_count(

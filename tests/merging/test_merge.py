@@ -36,7 +36,12 @@ def quiet(_: str) -> None:
 
 def trained(folder: Path, architecture: str, *overrides: str) -> RunFolder:
     """A short training on a tiny base of this shape."""
-    base = save_tiny_base(folder / "base", architecture)
+    return trained_on(save_tiny_base(folder / "base", architecture), *overrides)
+
+
+def trained_on(base: Path, *overrides: str) -> RunFolder:
+    """A short training, beside its base."""
+    folder = base.parent
     rows = save_rows(folder / "rows.jsonl", qa_rows())
     settings = small_overrides(base, rows, folder / "run", "train.max_steps=3", *overrides)
     train(load_config(None, settings), say=quiet)
@@ -107,6 +112,7 @@ def test_plain_transformers_asks_and_stops_as_honing_does(
     tokenizer: Any = AutoTokenizer.from_pretrained(done.folder)
     model: Any = AutoModelForCausalLM.from_pretrained(done.folder)
     config = answering_config(str(tiny_run.folder))
+    assert answering_config(str(done.folder)).generate == config.generate
     opened = open_model(str(tiny_run.folder), config)
     num_same = 0
     for prompt in PROMPTS:

@@ -107,7 +107,8 @@ def test_a_file_or_folder_in_a_package_that_is_not_imported(package: Path) -> No
     ],
 )
 def test_names_of_packaged_files_that_lead_nowhere(name: str, problem: str, package: Path) -> None:
-    assert error_of(name) == f"model.base: {name}: {problem}"
+    shown = name.replace("\0", "\\x00")
+    assert error_of(name) == f"model.base: {shown}: {problem}"
 
 
 def test_the_embedded_base_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,4 +147,5 @@ def test_names_that_lead_nowhere(
     (tmp_path / "file.bin").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert error_of(name) == f"model.base: {name}: {problem}"
+    shown = name.replace("\0", "\\x00")
+    assert error_of(name) == f"model.base: {shown}: {problem}"

@@ -124,6 +124,57 @@ def test_a_layer_that_is_not_there(named: list[str], shown: str) -> None:
     )
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("beside", [[], ["q_proj"]])
+def test_the_output_layer_is_refused(architecture: str, beside: list[str]) -> None:
+    """Its adapter would get no gradient, or the loss would leave it out."""
+    base = tiny_model(architecture)
+    head = next(n for n, module in base.named_modules() if module is base.get_output_embeddings())
+    others = [LAYERS[architecture][0]] if beside else []
+    with pytest.raises(UserError) as caught:
+        attach_lora(base, LoraConfig(target_modules=[head, *others]), 0)
+    assert str(caught.value) == (
+        f"lora.target_modules: {head} names the model's output layer ({head}), to which honing "
+        "fits no adapter; take it out of the list, or use lora.target_modules=auto"
+    )
+
+
+def test_an_output_layer_of_another_name_is_refused() -> None:
+    base = tiny_model("llama")
+    base.embed_out = base.lm_head  # as GPT-NeoX and others call theirs
+    del base.lm_head
+    base.get_output_embeddings = lambda: base.embed_out
+    with pytest.raises(UserError, match=r"^lora.target_modules: embed_out names the model's outpu"):
+        attach_lora(base, LoraConfig(target_modules=["embed_out"]), 0)
+
+
+EMBEDDINGS = {
+    "gpt2": "wte",
+    "llama": "embed_tokens",
+    "gemma": "embed_tokens",
+    "gpt_neox": "embed_in",
+}
+
+
+@pytest.mark.parametrize(("architecture", "name"), EMBEDDINGS.items())
+@pytest.mark.parametrize("init", ["default", "pissa"])
+def test_an_embedding_is_adapted(architecture: str, name: str, init: Any, tmp_path: Path) -> None:
+    """Tied or not, without a warning, and what is saved fits the untouched base."""
+    config = LoraConfig(init=init, dropout=0.0, target_modules=[name, LAYERS[architecture][0]])
+    model = attach_lora(tiny_model(architecture).eval(), config, 3)
+    before = {key: tensor.clone() for key, tensor in adapter_weights(model).items()}
+    one_step(model)
+    embedded = [key for key in before if "lora_embedding_A" in key]
+    assert len(embedded) == 1
+    assert not torch.equal(adapter_weights(model)[embedded[0]], before[embedded[0]])
+    folder = saved(model, tmp_path)
+    loaded = load_adapter(tiny_model(architecture), folder)
+    torch.testing.assert_close(logits(loaded), logits(model), rtol=1e-4, atol=1e-4)
+    again = attach_lora(tiny_model(architecture), config, 3)
+    restore_adapter(again, load_file(folder / ADAPTER_WEIGHTS), str(folder))
+    assert torch.equal(logits(again), logits(model))
+
+
 def test_a_layer_that_cannot_be_adapted() -> None:
     with pytest.raises(UserError, match=r"^lora: PEFT cannot adapt this model so \(Target module"):
         attach_lora(tiny_model("gpt2"), LoraConfig(target_modules=["ln_1", "attn"]), 0)

@@ -124,3 +124,15 @@ def test_no_auto_is_left_and_a_second_plan_changes_nothing() -> None:
     )
     assert isinstance(first, Config)
     assert again == Plan(first, ())
+
+
+def test_a_limit_of_memory_decides_what_is_computed_again() -> None:
+    model = tiny_model("llama")
+    free = plan("train.memory_limit=0.47")
+    assert free.config.train.gradient_checkpointing is False
+    assert free.reasons[-1].endswith("of 0.47 GB")
+    narrow = plan("train.memory_limit=0.452")
+    assert narrow.config.train.gradient_checkpointing is True
+    needed = 1.8 * activation_bytes(model, 512)
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    assert 450_000_000 + weights + needed == pytest.approx(0.45487488e9, rel=1e-9)

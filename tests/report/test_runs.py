@@ -15,7 +15,7 @@ from honing.errors import UserError
 from honing.evaluation.files import write_evaluation
 from honing.evaluation.record import Evaluation
 from honing.report.compare import compare_evaluations
-from honing.report.runs import join_rows, load_run, row_keys
+from honing.report.runs import join_rows, load_run, row_keys, same_rows
 from honing.run import RunFolder
 from honing.training.progress import LoggedEvaluation, LoggedSteps
 from tests.report.made_up import made_up_runs
@@ -149,3 +149,34 @@ def test_ids_that_repeat_are_counted() -> None:
 def test_a_shared_id_with_another_reference_joins_nothing() -> None:
     (run,) = made_up_runs(1, 5)
     assert join_rows(with_ids(run.tuned, "abcde"), with_ids(run.tuned, "bcdea")) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"generate": {"max_new_tokens": 9}}, "generate"),
+        ({"seed": 1, "device": "cuda"}, "seed, device"),
+    ],
+)
+def test_models_that_were_asked_in_other_ways_are_not_compared(
+    changed: dict[str, object], named: str
+) -> None:
+    """As an evaluation leaves them that was stopped after the base."""
+    (run,) = made_up_runs(1, 5)
+    other = replace(run.base, settings={**run.base.settings, **changed, "key": "other"})
+    with pytest.raises(UserError) as caught:
+        same_rows(replace(run, base=other))
+    assert str(caught.value) == (
+        f"{run.info.folder}: base and tuned were not evaluated in the same way ({named}); run "
+        f"'honing evaluate {run.info.folder}' again"
+    )
+    same_rows(replace(run, base=replace(run.base, settings={**run.base.settings, "key": "other"})))
+
+
+def test_a_tuned_model_of_another_base_is_not_compared() -> None:
+    (run,) = made_up_runs(1, 5)
+    base = replace(run.base, model={**run.base.model, "base_fingerprint": "a"})
+    tuned = replace(run.tuned, model={**run.tuned.model, "base_fingerprint": "b"})
+    same_rows(replace(run, base=base, tuned=replace(tuned, model=base.model)))
+    with pytest.raises(UserError, match=r"in the same way \(base\)"):
+        same_rows(replace(run, base=base, tuned=tuned))

@@ -86,7 +86,7 @@ def test_without_a_manifest_nothing_is_compared(folder: Path) -> None:
     [
         ("{", "cannot be read (Expecting property name"),
         ("\x00", "cannot be read (Expecting value"),
-        ("[" * 100_000, "cannot be read (maximum recursion depth"),
+        ("[" * 100_000, "cannot be read (nested too deeply"),
         ("[]", "says nothing of b.bin"),
         ("7", "says nothing of b.bin"),
         ('{"files": []}', "says nothing of b.bin"),

@@ -17,6 +17,7 @@ from honing.config import Config
 from honing.config_file import load_config
 from honing.data.prepare import SPLITS, prepare_data
 from honing.data.report import format_report
+from honing.errors import UserError
 from honing.generation.generate import generate
 from honing.generation.questions import question_from_text
 from honing.preparation import prepare
@@ -142,6 +143,7 @@ def test_a_checkpoint_says_all_that_answering_needs(finished: Finished) -> None:
         "machine",
         "cpu_capability",
         "num_threads",
+        "num_processes",
     }
     assert environment["torch"] == torch.__version__
 
@@ -172,12 +174,22 @@ def test_the_data_report_comes_before_any_training(
     tiny_base: Path, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the model is loaded, even: it tells what would be learnt."""
-    monkeypatch.setattr("honing.training.train.load_model", stop_here)
+    monkeypatch.setattr("honing.training.parts.load_model", stop_here)
     said: list[str] = []
     with pytest.raises(RuntimeError, match="stopped"):
         train(small_config(tiny_base, rows, tmp_path / "out"), say=said.append)
     assert len(said) == 1
     assert said[0].startswith(f"Data: {rows} (alpaca)\n  read 12 rows, kept 12, dropped 0\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_process_divides_no_base(tiny_base: Path, rows: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        train(small_config(tiny_base, rows, tmp_path / "out", "train.shard_base=true"))
+    assert str(caught.value) == (
+        "train.shard_base: true, but this is one process; start several with torchrun or "
+        "accelerate launch, or use train.shard_base=false"
+    )
     assert not (tmp_path / "out").exists()
 
 

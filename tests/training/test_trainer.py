@@ -100,7 +100,7 @@ def test_every_row_is_learnt_from_once_an_epoch(monkeypatch: pytest.MonkeyPatch)
         seen.append([ROWS[index].example_id for index in members])
         return plan(rows, lengths, members)
 
-    monkeypatch.setattr(made, "_batches", watch)
+    monkeypatch.setattr(made, "batches", watch)
     made.train()
     ids = [row.example_id for row in ROWS]
     for epoch in (0, 1):

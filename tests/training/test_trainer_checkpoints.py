@@ -257,11 +257,11 @@ def test_a_full_disk_is_said_and_the_last_checkpoint_stands(
     saved: list[int] = []
     write = made._write
 
-    def until_full(folder: Path) -> None:
+    def until_full(folder: Path, states: Any) -> None:
         if len(saved) == 2:
             monkeypatch.setattr(files, "write_all", full)
         saved.append(made.state.step)
-        write(folder)
+        write(folder, states)
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")

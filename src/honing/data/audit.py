@@ -12,8 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from honing.data.compared import Compared, compare
 from honing.data.example import Example
-from honing.data.groups import Questions, pair_similarities, questions, row_keys
+from honing.data.groups import (
+    Questions,
+    SignatureTable,
+    pair_similarities,
+    questions,
+    row_keys,
+)
 from honing.data.minhash import (
     ESTIMATE_MARGIN,
     THRESHOLD,
@@ -22,7 +29,6 @@ from honing.data.minhash import (
     Ints,
     cross_neighbours,
     estimates,
-    signatures,
 )
 
 # From the strongest to the weakest.
@@ -69,8 +75,15 @@ def audit_leaks(train: Sequence[Example], held_out: Sequence[Example]) -> LeakAu
 
     Of several twins of one kind it names the most similar, then the first.
     """
-    examples = [*train, *held_out]
-    keys = row_keys(examples)
+    rows = compare([*train, *held_out])
+    return audit_compared(train, held_out, rows, SignatureTable())
+
+
+def audit_compared(
+    train: Sequence[Example], held_out: Sequence[Example], both: Compared, table: SignatureTable
+) -> LeakAudit:
+    """As audit_leaks, of what is compared of the training rows and then the held-out ones."""
+    keys = row_keys(both)
     equalities = {
         SAME_PROMPT: keys.prompts,
         NORMALISED_PROMPT: keys.normalised_prompts,
@@ -81,7 +94,7 @@ def audit_leaks(train: Sequence[Example], held_out: Sequence[Example]) -> LeakAu
     for kind in KINDS:
         rows = np.array([row for row in range(len(held_out)) if row not in twin_of], np.int64)
         if kind == NEAR_PROMPT:
-            found, similarities = nearest(questions(examples), len(train), rows)
+            found, similarities = nearest(questions(both), len(train), rows, table)
         else:
             found = first_equal(
                 equalities[kind][: len(train)], equalities[kind][len(train) :][rows]
@@ -114,7 +127,9 @@ def first_equal(train_keys: Hashes, keys: Hashes) -> Ints:
     return np.where((values[at] == keys) & (keys != 0), first[at], -1)
 
 
-def nearest(questions: Questions, num_train: int, held_out: Ints) -> tuple[Ints, Floats]:
+def nearest(
+    questions: Questions, num_train: int, held_out: Ints, table: SignatureTable
+) -> tuple[Ints, Floats]:
     """For each held-out row the training row with the nearest prompt, -1 where none is near.
 
     The first `num_train` of the questions are those of the training rows; `held_out` counts from
@@ -122,7 +137,7 @@ def nearest(questions: Questions, num_train: int, held_out: Ints) -> tuple[Ints,
     """
     distinct = np.sort(np.unique(questions.keys[:num_train], return_index=True)[1])
     rows = np.concatenate((distinct, num_train + held_out))
-    places, has_ngrams = signatures([questions.subjects[row] for row in rows], questions.common)
+    places, has_ngrams = table.signatures_of(questions, rows)
     left = np.flatnonzero(has_ngrams[: len(distinct)])
     right = len(distinct) + np.flatnonzero(has_ngrams[len(distinct) :])
     found, best = np.full(len(rows), -1), np.zeros(len(rows))

@@ -43,7 +43,7 @@ class Tokens:
 
     @property
     def num_supervised(self) -> int:
-        return sum(label != IGNORE for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORE)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,21 @@ def encode_prompts(
     Too long: tokens are cut from the left of the input, then of the instruction. The answer and
     its end are kept whole, or the example is TooLong.
     """
-    pieces = _encode_segments([prompt.segments for prompt in prompts], encoder)
+    return join_pieces(prompts, encode_pieces(prompts, encoder), encoder, max_length)
+
+
+def encode_pieces(prompts: Sequence[Prompt], encoder: TextEncoder) -> list[list[list[int]]]:
+    """The first half of encode_prompts: ids of each segment of each prompt."""
+    return _encode_segments([prompt.segments for prompt in prompts], encoder)
+
+
+def join_pieces(
+    prompts: Sequence[Prompt],
+    pieces: Sequence[Sequence[list[int]]],
+    encoder: TextEncoder,
+    max_length: int,
+) -> list[Tokens | TooLong]:
+    """The second half of encode_prompts."""
     return [
         _join(prompt.example_id, prompt.segments, ids, encoder, max_length)
         for prompt, ids in zip(prompts, pieces, strict=True)

@@ -13,30 +13,31 @@ twin (19 pairs of gsm8k are above 0.7).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from pathlib import Path
+from typing import overload
 
 import numpy as np
 
+from honing.data.compared import Compared, compare
 from honing.data.example import Example
 from honing.data.minhash import (
     ESTIMATE_MARGIN,
-    MAX_CHARS,
+    NUM_PLACES,
     THRESHOLD,
     Bools,
+    Bytes,
     Floats,
     Hashes,
     Ints,
     common_ngrams,
     estimates,
+    fill_signatures,
     jaccard,
     neighbours,
-    normalise,
-    signatures,
 )
-
-LONG_RESPONSE_CHARS = 20  # as written; a shorter one is a class label or a phrase, and repeats
 
 # A long response of more rows than this is a label or a stock phrase too (a refusal, a verdict
 # written out), and joins nothing.
@@ -64,12 +65,14 @@ class RowKeys:
 class Questions:
     """For each row what near-equality compares: normalised, cut to MAX_CHARS.
 
-    `keys` hashes subject and context together. `common` holds the n-grams that do not count.
+    `keys` hashes subject and context together, `subject_keys` the subject alone. `common` holds the
+    n-grams that do not count.
     """
 
-    subjects: tuple[str, ...]
-    contexts: tuple[str, ...]
+    subjects: Sequence[str]
+    contexts: Sequence[str]
     keys: Hashes
+    subject_keys: Hashes
     common: frozenset[str]
 
 
@@ -88,11 +91,16 @@ class Groups:
 
 def group_rows(examples: Sequence[Example]) -> Groups:
     """The groups that a split must not part."""
-    keys = row_keys(examples)
-    equal = np.arange(len(examples))
+    return groups_of(compare(examples), SignatureTable())
+
+
+def groups_of(rows: Compared, table: SignatureTable) -> Groups:
+    """As group_rows, of what is compared of the rows. Their signatures go into the table."""
+    keys = row_keys(rows)
+    equal = np.arange(len(rows.prompts))
     for same in (keys.prompts, keys.normalised_prompts, keys.responses, keys.groups):
         equal = join_equal(equal, same)
-    near = join_near(equal, questions(examples))
+    near = join_near(equal, questions(rows), table)
     cut = too_large(near, equal)
     return Groups(
         heads=np.where(cut, equal, near),
@@ -114,20 +122,14 @@ def too_large(near: Ints, equal: Ints) -> Bools:
     return np.asarray((sizes[near] > limit) & np.isin(near, near[near != equal]))
 
 
-def row_keys(examples: Sequence[Example]) -> RowKeys:
-    """What exact equality compares, a hash of 64 bits each (a false match in a million: 3e-8)."""
-    responses = text_keys(
-        normalise(example.response_text)
-        if len(example.response_text.strip()) >= LONG_RESPONSE_CHARS
-        else ""
-        for example in examples
-    )
-    label = is_label(responses)
+def row_keys(rows: Compared) -> RowKeys:
+    """What exact equality compares, where long responses that are labels join nothing."""
+    label = is_label(rows.responses)
     return RowKeys(
-        prompts=text_keys(example.prompt_text for example in examples),
-        normalised_prompts=text_keys(normalise(example.prompt_text) for example in examples),
-        responses=np.where(label, np.uint64(0), responses),
-        groups=text_keys(example.group or "" for example in examples),
+        prompts=rows.prompts,
+        normalised_prompts=rows.normalised_prompts,
+        responses=np.where(label, np.uint64(0), rows.responses),
+        groups=rows.groups,
         num_label_rows=int(label.sum()),
     )
 
@@ -139,41 +141,38 @@ def is_label(responses: Hashes) -> Bools:
     return np.asarray(many & (responses != 0))
 
 
-def text_keys(texts: Iterable[str]) -> Hashes:
-    """A hash of each text, the same in every process; 0 for an empty one."""
-    return np.fromiter((_text_key(text) for text in texts), np.uint64)
-
-
-def _text_key(text: str) -> int:
-    if not text:
-        return 0
-    encoded = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(encoded, digest_size=8).digest(), "little")
-
-
-def questions(examples: Sequence[Example]) -> Questions:
+def questions(rows: Compared) -> Questions:
     """Subject and context of each row's prompt."""
-    parts = [_prompt_parts(example) for example in examples]
-    first, second = (text_keys(part[k] for part in parts) for k in (0, 1))
+    first, second = rows.first, rows.second
     second_is_subject = (second != 0) & (_num_with_key(second) <= _num_with_key(first))
-    subjects = tuple(part[int(k)] for part, k in zip(parts, second_is_subject, strict=True))
-    contexts = tuple(part[1 - int(k)] for part, k in zip(parts, second_is_subject, strict=True))
+    subjects = _Either(rows.first_texts, rows.second_texts, second_is_subject)
     subject_keys = np.where(second_is_subject, second, first)
     return Questions(
         subjects=subjects,
-        contexts=contexts,
-        keys=text_keys("\x1f".join(part) if any(part) else "" for part in parts),
+        contexts=_Either(rows.second_texts, rows.first_texts, second_is_subject),
+        keys=rows.both,
+        subject_keys=subject_keys,
         common=common_ngrams(subjects, subject_keys),
     )
 
 
-def _prompt_parts(example: Example) -> tuple[str, str]:
-    """Instruction and input; of a chat all turns and nothing. The system text is left out."""
-    if len(example.exchanges) == 1:
-        exchange = example.exchanges[0]
-        return normalise(exchange.instruction)[:MAX_CHARS], normalise(exchange.input)[:MAX_CHARS]
-    turns = [text for e in example.exchanges for text in (e.instruction, e.input, e.output)]
-    return normalise("\n".join(turns[:-1]))[:MAX_CHARS], ""
+class _Either(Sequence[str]):
+    """For each row one of two texts."""
+
+    def __init__(self, usual: Sequence[str], other: Sequence[str], is_other: Bools) -> None:
+        self._usual, self._other, self._is_other = usual, other, is_other
+
+    def __len__(self) -> int:
+        return len(self._usual)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[str]: ...
+    def __getitem__(self, row: int | slice) -> str | Sequence[str]:
+        if isinstance(row, slice):
+            return [self[place] for place in range(len(self))[row]]
+        return (self._other if self._is_other[row] else self._usual)[row]
 
 
 def _num_with_key(keys: Hashes) -> Ints:
@@ -192,13 +191,47 @@ def similarity(questions: Questions, a: int, b: int) -> float:
     return 0.0
 
 
-def join_near(heads: Ints, questions: Questions) -> Ints:
+class SignatureTable:
+    """Signatures of distinct subjects, kept from the split for the audit, which needs them again.
+
+    folder: where they lie, memory-mapped; None keeps them in memory.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._common: frozenset[str] | None = None
+        self._keys: Hashes = np.empty(0, np.uint64)  # ascending
+        self._places: Bytes = np.empty((0, NUM_PLACES), np.uint8)
+        self._has_ngrams: Bools = np.empty(0, np.bool_)
+
+    def signatures_of(self, questions: Questions, rows: Ints) -> tuple[Bytes, Bools]:
+        """As minhash.signatures, of the subjects of some rows."""
+        keys = questions.subject_keys[rows]
+        if self._common != questions.common or not np.isin(keys, self._keys).all():
+            self._make(questions, rows)
+        at = np.searchsorted(self._keys, keys)
+        return self._places[at], self._has_ngrams[at]
+
+    def _make(self, questions: Questions, rows: Ints) -> None:
+        self._keys, first = np.unique(questions.subject_keys[rows], return_index=True)
+        self._common = questions.common
+        subjects = (questions.subjects[row] for row in rows[first].tolist())
+        shape = len(first), NUM_PLACES
+        if self._folder is None:
+            self._places = np.empty(shape, np.uint8)
+        else:
+            # A name of its own each time: the former file may still be mapped.
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                self._places = np.memmap(file.name, np.uint8, "w+", shape=shape)
+        self._has_ngrams = fill_signatures(self._places, subjects, self._common)
+
+
+def join_near(heads: Ints, questions: Questions, table: SignatureTable) -> Ints:
     """Heads after rows with near-equal prompts were joined."""
     heads = join_equal(heads, questions.keys)
     # Near-equality is looked for among distinct prompts only.
     distinct = np.sort(np.unique(questions.keys, return_index=True)[1])
-    texts = [questions.subjects[row] for row in distinct]
-    places, has_ngrams = signatures(texts, questions.common)
+    places, has_ngrams = table.signatures_of(questions, distinct)
     for i, j in neighbours(places, np.flatnonzero(has_ngrams)):
         apart = heads[distinct[i]] != heads[distinct[j]]
         i, j = i[apart], j[apart]

@@ -16,9 +16,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
 import rensa
@@ -112,12 +112,20 @@ def common_ngrams(texts: Sequence[str], keys: Hashes) -> frozenset[str]:
 def signatures(texts: Sequence[str], common: frozenset[str] = frozenset()) -> tuple[Bytes, Bools]:
     """MinHash signatures, (N, NUM_PLACES) bytes, and which texts have an n-gram to be found by."""
     places = np.empty((len(texts), NUM_PLACES), np.uint8)
-    has_ngrams = np.empty(len(texts), np.bool_)
+    return places, fill_signatures(places, texts, common)
+
+
+def fill_signatures(
+    places: Bytes, texts: Iterable[str], common: frozenset[str] = frozenset()
+) -> Bools:
+    """As signatures, into an array of the right size, which may lie on disk."""
+    has_ngrams = np.empty(len(places), np.bool_)
     codes = np.array([[ord(char) for char in gram] for gram in common], np.uint64).reshape(-1, 3)
     ignored = np.sort(_pack(codes[:, 0], codes[:, 1], codes[:, 2]))
-    for start in range(0, len(texts), _ROWS_A_CHUNK):
+    following = iter(texts)
+    for start in range(0, len(places), _ROWS_A_CHUNK):
         chunk = slice(start, start + _ROWS_A_CHUNK)
-        grams, lengths = _packed_ngrams(texts[chunk], ignored)
+        grams, lengths = _packed_ngrams(list(islice(following, _ROWS_A_CHUNK)), ignored)
         offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.uint64)
         digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
             _mix(grams), offsets, NUM_PLACES, SEED
@@ -125,7 +133,7 @@ def signatures(texts: Sequence[str], common: frozenset[str] = frozenset()) -> tu
         values = np.fromiter(chain.from_iterable(digests.to_rows()), np.uint32)
         places[chunk] = values.astype(np.uint8).reshape(-1, NUM_PLACES)
         has_ngrams[chunk] = lengths > 0
-    return places, has_ngrams
+    return has_ngrams
 
 
 def neighbours(places: Bytes, rows: Ints) -> Iterator[Pairs]:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from honing.config import DataConfig, SplitFiles
-from honing.data.audit import LeakAudit, audit_leaks
-from honing.data.encode import Tokens, TooLong, encode_prompts
+from honing.data.audit import LeakAudit, audit_compared
+from honing.data.compared import Compared, compare
+from honing.data.encode import Tokens
+from honing.data.encode_batches import encode_each
 from honing.data.example import Example
+from honing.data.groups import SignatureTable, groups_of
+from honing.data.minhash import Ints
 from honing.data.reading.read import DroppedRow, ReadRows, read_source
 from honing.data.reading.source import SourceSpec
 from honing.data.report import (
@@ -26,6 +35,7 @@ from honing.data.report import (
 )
 from honing.data.sample import SAMPLE_SOURCES, sample_examples
 from honing.data.split import split_examples
+from honing.data.stored import counts_of, taken, token_writer
 from honing.data.text_model import TextModel
 from honing.errors import UserError
 
@@ -34,10 +44,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Examples and their tokens, side by side."""
+    """Examples and their tokens, side by side: tuples, or views of what lies on disk."""
 
-    examples: tuple[Example, ...]
-    tokens: tuple[Tokens, ...]
+    examples: Sequence[Example]
+    tokens: Sequence[Tokens]
 
 
 @dataclass(frozen=True)
@@ -56,17 +66,37 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The splits on their way, with what has been said about them so far."""
+    """The splits on their way, with what has been said about them so far.
+
+    compared: of all rows. places: which of them are whose.
+    """
 
     splits: Mapping[str, EncodedSplit]
+    compared: Compared
+    places: Mapping[str, Ints]
     num_groups: int | None
     dealt_at_random: bool
     notes: tuple[str, ...]
 
+    def with_rows(self, name: str, places: Sequence[int], note: str) -> _Parts:
+        """One split with only the rows at some of its places."""
+        rows = self.splits[name]
+        fewer = EncodedSplit(taken(rows.examples, places), taken(rows.tokens, places))
+        return replace(
+            self,
+            splits={**self.splits, name: fewer},
+            places={**self.places, name: self.places[name][np.asarray(places, np.int64)]},
+            notes=(*self.notes, note),
+        )
 
-def prepare_data(data: DataConfig, seed: int, text: TextModel) -> PreparedData:
+
+def prepare_data(
+    data: DataConfig, seed: int, text: TextModel, folder: Path | None = None
+) -> PreparedData:
     """Read, check, encode, split and audit the rows of a configuration.
 
+    folder: an empty one where rows and tokens lie afterwards, for data sets that are too large for
+    memory; None keeps them in memory. The result is the same.
     Raises UserError where the rows cannot be read, none is usable, nothing would be learnt, a
     split that was asked for would be empty, or rows leak and data.on_leak is "error".
     """
@@ -75,17 +105,19 @@ def prepare_data(data: DataConfig, seed: int, text: TextModel) -> PreparedData:
             f"data.max_length: {data.max_length}, but {text.name} knows only "
             f"{text.context_length} positions; set data.max_length={text.context_length} or less"
         )
-    read = read_rows(data)
+    read = read_rows(data, folder)
     encoded: dict[str, EncodedSplit] = {}
     dropped = [row for rows in read.values() for row in rows.dropped]
     for name, rows in read.items():
-        encoded[name], too_long = encode_examples(rows.examples, data, text)
+        encoded[name], too_long = encode_examples(rows.examples, data, text, folder)
         dropped += too_long
         _check_not_empty(name, encoded[name], rows, data.max_length)
-    parts = _split(encoded, data, seed)
+    compared = compare(chain.from_iterable(rows.examples for rows in encoded.values()), folder)
+    signatures = SignatureTable(folder)
+    parts = _split(encoded, compared, signatures, data, seed)
     parts = _slice_train(parts, data.max_rows, seed)
     audits = {
-        name: audit_leaks(parts.splits["train"].examples, parts.splits[name].examples)
+        name: _audit(parts, name, signatures)
         for name in ("val", "test")
         if parts.splits[name].examples
     }
@@ -95,8 +127,11 @@ def prepare_data(data: DataConfig, seed: int, text: TextModel) -> PreparedData:
     return PreparedData(**parts.splits, report=report)
 
 
-def read_rows(data: DataConfig) -> dict[str, ReadRows]:
-    """The rows of data.source, under "all", or under the user's own splits."""
+def read_rows(data: DataConfig, folder: Path | None = None) -> dict[str, ReadRows]:
+    """The rows of data.source, under "all", or under the user's own splits.
+
+    folder: where the rows lie afterwards; None keeps them in memory.
+    """
     if isinstance(data.source, str) and data.source in SAMPLE_SOURCES:
         examples = sample_examples(data.source)
         rows = ReadRows(
@@ -109,49 +144,42 @@ def read_rows(data: DataConfig) -> dict[str, ReadRows]:
             columns=("instruction", "input", "output", "group"),
         )
         return {"all": rows}
-    source: SourceSpec
-    if isinstance(data.source, SplitFiles):
-        source = {k: v for k, v in data.source.model_dump().items() if v is not None}
-    else:
-        source = data.source
     columns = data.columns.model_dump(exclude_none=True) if data.columns else None
-    return read_source(source, columns=columns, encoding=data.encoding, group_by=data.group_by)
+    return read_source(
+        source_of(data),
+        columns=columns,
+        encoding=data.encoding,
+        group_by=data.group_by,
+        folder=folder,
+    )
+
+
+def source_of(data: DataConfig) -> SourceSpec:
+    """data.source as the reader takes it."""
+    if isinstance(data.source, SplitFiles):
+        return {k: v for k, v in data.source.model_dump().items() if v is not None}
+    return data.source
 
 
 def encode_examples(
-    examples: Sequence[Example], data: DataConfig, text: TextModel
+    examples: Sequence[Example], data: DataConfig, text: TextModel, folder: Path | None = None
 ) -> tuple[EncodedSplit, list[DroppedRow]]:
-    """Encode; a chat that is too long loses its oldest turns first. Too long even so: dropped."""
-    kept: list[tuple[Example, Tokens]] = []
+    """Encode; a chat that is too long loses its oldest turns first. Too long even so: dropped.
+
+    folder: where the tokens lie afterwards; None keeps them in memory.
+    """
+    kept: list[int] = []
     dropped: list[DroppedRow] = []
-    waiting = [(example, example) for example in examples]
-    while waiting:
-        prompts = [text.to_prompt(example, data.supervise) for example, _ in waiting]
-        encoded = encode_prompts(prompts, text.encoder, data.max_length)
-        again = []
-        for (example, whole), tokens in zip(waiting, encoded, strict=True):
-            was_cut = isinstance(tokens, TooLong) or tokens.num_cut > 0
-            if was_cut and len(example.exchanges) > 1:
-                again.append((example.without_oldest_exchange(), whole))
-            elif isinstance(tokens, TooLong):
-                reason = f"answer does not fit into {data.max_length} tokens"
-                dropped.append(DroppedRow(whole.id, whole.row, reason))
+    with closing(token_writer(folder)) as writer:
+        encoded = encode_each(examples, text, data.supervise, data.max_length)
+        for place, outcome in enumerate(encoded):
+            if isinstance(outcome, Tokens):
+                kept.append(place)
+                writer.append(outcome)
             else:
-                if example is not whole:
-                    lost = _num_tokens(whole, data, text) - len(tokens.ids)
-                    tokens = replace(tokens, num_cut=lost)
-                kept.append((whole, tokens))
-        waiting = again
-    order = {example.id: place for place, example in enumerate(examples)}
-    kept.sort(key=lambda pair: order[pair[0].id])
-    return EncodedSplit(tuple(e for e, _ in kept), tuple(t for _, t in kept)), dropped
-
-
-def _num_tokens(example: Example, data: DataConfig, text: TextModel) -> int:
-    prompt = text.to_prompt(example, data.supervise)
-    (tokens,) = encode_prompts([prompt], text.encoder, max_length=1 << 30)
-    assert isinstance(tokens, Tokens)
-    return len(tokens.ids)
+                dropped.append(outcome)
+        tokens = writer.finish()
+    return EncodedSplit(taken(examples, kept), tokens), dropped
 
 
 def _check_not_empty(name: str, split: EncodedSplit, rows: ReadRows, max_length: int) -> None:
@@ -163,45 +191,58 @@ def _check_not_empty(name: str, split: EncodedSplit, rows: ReadRows, max_length:
         )
 
 
-def _split(encoded: Mapping[str, EncodedSplit], data: DataConfig, seed: int) -> _Parts:
+def _split(
+    encoded: Mapping[str, EncodedSplit],
+    compared: Compared,
+    signatures: SignatureTable,
+    data: DataConfig,
+    seed: int,
+) -> _Parts:
     if "all" not in encoded:
         empty = EncodedSplit((), ())
-        return _Parts({name: encoded.get(name, empty) for name in SPLITS}, None, False, ())
+        splits = {name: encoded.get(name, empty) for name in SPLITS}
+        ends = np.cumsum([len(rows.tokens) for rows in encoded.values()])
+        blocks = np.split(np.arange(ends[-1]), ends[:-1])
+        own = dict.fromkeys(SPLITS, np.arange(0)) | dict(zip(encoded, blocks, strict=True))
+        return _Parts(splits, compared, own, None, False, ())
     rows = encoded["all"]
+    at_random = data.split == "random"
     split = split_examples(
         rows.examples,
         how=data.split,
         val_fraction=data.val_fraction,
         test_fraction=data.test_fraction,
         seed=seed,
+        groups=None if at_random else groups_of(compared, signatures),
     )
     places = {"train": split.train, "val": split.val, "test": split.test}
-    at_random = data.split == "random"
     return _Parts(
-        splits={name: _take(rows, p) for name, p in places.items()},
+        splits={
+            name: EncodedSplit(taken(rows.examples, p), taken(rows.tokens, p))
+            for name, p in places.items()
+        },
+        compared=compared,
+        places={name: np.asarray(p, np.int64) for name, p in places.items()},
         num_groups=None if at_random else split.num_groups,
         dealt_at_random=at_random,
         notes=split.notes,
     )
 
 
-def _take(rows: EncodedSplit, places: Sequence[int]) -> EncodedSplit:
-    return EncodedSplit(
-        tuple(rows.examples[place] for place in places),
-        tuple(rows.tokens[place] for place in places),
-    )
-
-
 def _slice_train(parts: _Parts, max_rows: int | None, seed: int) -> _Parts:
     """Learn from a seeded slice of the training rows, which stay in their order."""
-    train = parts.splits["train"]
-    num_rows = len(train.tokens)
+    num_rows = len(parts.splits["train"].tokens)
     if max_rows is None or max_rows >= num_rows:
         return parts
     places = sorted(Random(seed).sample(range(num_rows), max_rows))
     note = f"learning from {max_rows:,} of {num_rows:,} training rows (data.max_rows)"
-    splits = {**parts.splits, "train": _take(train, places)}
-    return replace(parts, splits=splits, notes=(*parts.notes, note))
+    return parts.with_rows("train", places, note)
+
+
+def _audit(parts: _Parts, name: str, signatures: SignatureTable) -> LeakAudit:
+    train, held_out = parts.splits["train"].examples, parts.splits[name].examples
+    both = parts.compared.take(np.concatenate((parts.places["train"], parts.places[name])))
+    return audit_compared(train, held_out, both, signatures)
 
 
 def _treat_leaks(parts: _Parts, audits: Mapping[str, LeakAudit], on_leak: str) -> _Parts:
@@ -218,26 +259,24 @@ def _treat_leaks(parts: _Parts, audits: Mapping[str, LeakAudit], on_leak: str) -
             f"data.on_leak: {counts} have a twin in train ({twin.held_out_id} and "
             f"{twin.train_id}: {twin.kind}); {_remedy(parts.dealt_at_random)}"
         )
-    splits = dict(parts.splits)
-    notes = list(parts.notes)
     for name, ids in leaked.items():
-        rows = splits[name]
+        rows = parts.splits[name]
         clean = [place for place, example in enumerate(rows.examples) if example.id not in ids]
         if not clean:
             raise UserError(
                 f"data.on_leak: drop would leave no {name} row: all of {len(ids)} have a twin in "
                 "train; use other held-out rows, or data.split=grouped over all rows together"
             )
-        splits[name] = _take(rows, clean)
-        notes.append(f"{len(ids):,} {name} rows with a twin in train were dropped (data.on_leak)")
-    return replace(parts, splits=splits, notes=tuple(notes))
+        note = f"{len(ids):,} {name} rows with a twin in train were dropped (data.on_leak)"
+        parts = parts.with_rows(name, clean, note)
+    return parts
 
 
 def _check_learnable(train: EncodedSplit, text: TextModel) -> None:
-    if not any(row.num_supervised for row in train.tokens):
+    counts = counts_of(train.tokens)
+    if not counts.num_supervised.any():
         raise UserError("data: no token of any training row would be learnt; check data.supervise")
-    ends = text.end_ids()
-    if not any(row.labels[-1] in ends for row in train.tokens):
+    if not np.isin(counts.last_labels, text.end_ids()).any():
         raise UserError(
             "data: no training row ends in an end token that is learnt, so answers would never "
             "stop; use another data.template"
@@ -273,7 +312,7 @@ def _report(
         dropped=report_dropped(dropped),
         repaired=repaired,
         splits={
-            name: report_split(split.examples, split.tokens, ends)
+            name: report_split(parts.compared.take(parts.places[name]), split.tokens, ends)
             for name, split in parts.splits.items()
             if split.tokens
         },
@@ -338,36 +377,3 @@ def fingerprint(splits: Mapping[str, EncodedSplit]) -> str:
         for row in splits[name].tokens:
             digest.update(json.dumps([row.ids, row.labels]).encode())
     return digest.hexdigest()
-
-
-def split_records(examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """The lines of one of splits/*.jsonl, which honing can read again as a source.
-
-    All of a file have the same columns: the chats' where there is one, as the reader asks for.
-    """
-    as_chats = any(len(example.exchanges) > 1 for example in examples)
-    return [_as_chat(e) if as_chats else _as_columns(e) for e in examples]
-
-
-def _as_columns(example: Example) -> dict[str, Any]:
-    exchange = example.exchanges[0]
-    return _names(example) | {
-        **({"system": example.system} if example.system else {}),
-        "instruction": exchange.instruction,
-        "input": exchange.input,
-        "output": exchange.output,
-    }
-
-
-def _as_chat(example: Example) -> dict[str, Any]:
-    messages = [{"role": "system", "content": example.system}] if example.system else []
-    for exchange in example.exchanges:
-        question = "\n\n".join(part for part in (exchange.instruction, exchange.input) if part)
-        messages.append({"role": "user", "content": question})
-        messages.append({"role": "assistant", "content": exchange.output})
-    return _names(example) | {"messages": messages}
-
-
-def _names(example: Example) -> dict[str, Any]:
-    group = {} if example.group is None else {"group": example.group}
-    return {"id": example.id, **group}

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from honing.data.audit import LeakAudit
+from honing.data.compared import Compared
 from honing.data.encode import IGNORE, TextEncoder, Tokens
 from honing.data.example import Example
 from honing.data.reading.read import DroppedRow
+from honing.data.stored import counts_of
 from honing.data.text_model import TextModel
 
 PERCENTILES = (5, 25, 50, 75, 95, 100)
@@ -85,16 +88,32 @@ class DataReport:
     def to_record(self) -> dict[str, Any]:
         return asdict(self)
 
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> DataReport:
+        """The report of which to_record, through JSON, made this."""
+        splits = {
+            name: SplitReport(**{**split, "cut_rows": tuple(split["cut_rows"])})
+            for name, split in record["splits"].items()
+        }
+        leaks = {
+            name: LeakReport(
+                **{**leak, **{key: tuple(leak[key]) for key in ("examples", "leaked_ids")}}
+            )
+            for name, leak in record["leaks"].items()
+        }
+        shown = tuple(ShownRow(**row) for row in record["shown_rows"])
+        said = {key: tuple(record[key]) for key in ("notes", "warnings")}
+        return DataReport(
+            **{**record, "splits": splits, "leaks": leaks, "shown_rows": shown, **said}
+        )
 
-def report_split(
-    examples: Sequence[Example], rows: Sequence[Tokens], end_ids: Sequence[int]
-) -> SplitReport:
-    num_tokens = sum(len(row.ids) for row in rows)
-    num_supervised = sum(row.num_supervised for row in rows)
-    ending = sum(row.labels[-1] in end_ids for row in rows)
-    cut = [row for row in rows if row.num_cut]
-    prompts = Counter(example.prompt_text for example in examples)
-    pairs = Counter((example.prompt_text, example.response_text) for example in examples)
+
+def report_split(compared: Compared, rows: Sequence[Tokens], end_ids: Sequence[int]) -> SplitReport:
+    """compared: of the same rows."""
+    counts = counts_of(rows)
+    num_tokens, num_supervised = int(counts.lengths.sum()), int(counts.num_supervised.sum())
+    ending = int(np.isin(counts.last_labels, end_ids).sum())
+    cut = np.flatnonzero(counts.num_cut)
     return SplitReport(
         num_rows=len(rows),
         num_tokens=num_tokens,
@@ -102,12 +121,12 @@ def report_split(
         share_supervised=_percent(num_supervised, num_tokens),
         share_ending_in_eos=_percent(ending, len(rows)),
         num_cut_rows=len(cut),
-        cut_rows=tuple(row.example_id for row in cut[:_SHOWN_ROW_NUMBERS]),
-        num_cut_tokens=sum(row.num_cut for row in cut),
-        length_percentiles=percentiles([len(row.ids) for row in rows]),
-        response_percentiles=percentiles([row.num_supervised for row in rows]),
-        num_equal_rows=sum(count - 1 for count in pairs.values()),
-        num_equal_prompts=sum(count - 1 for count in prompts.values()),
+        cut_rows=tuple(rows[row].example_id for row in cut[:_SHOWN_ROW_NUMBERS].tolist()),
+        num_cut_tokens=int(counts.num_cut.sum()),
+        length_percentiles=percentiles(counts.lengths.tolist()),
+        response_percentiles=percentiles(counts.num_supervised.tolist()),
+        num_equal_rows=len(rows) - len(np.unique(compared.rows)),
+        num_equal_prompts=len(rows) - len(np.unique(compared.prompts)),
     )
 
 

@@ -43,11 +43,13 @@ def split_examples(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    groups: Groups | None = None,
 ) -> Split:
     """Split the rows, as a function of the examples and the seed alone.
 
     `grouped` keeps rows together that are near enough to give each other's answers away (groups.py
-    says which); `random` deals single rows. Raises UserError where a part that was asked for, or
+    says which); `random` deals single rows. groups: those that were found
+    already. Raises UserError where a part that was asked for, or
     train, would be empty.
     """
     asked = {
@@ -67,7 +69,7 @@ def split_examples(
         )
     if how == "random":
         return _random_split(len(examples), asked, seed)
-    return _grouped_split(examples, asked, seed)
+    return _grouped_split(groups or group_rows(examples), asked, seed)
 
 
 def _random_split(num_rows: int, asked: dict[str, int], seed: int) -> Split:
@@ -76,10 +78,9 @@ def _random_split(num_rows: int, asked: dict[str, int], seed: int) -> Split:
     return Split(_ascending(train), _ascending(val), _ascending(test), num_rows, 0, 0, ())
 
 
-def _grouped_split(examples: Sequence[Example], asked: dict[str, int], seed: int) -> Split:
-    groups = group_rows(examples)
+def _grouped_split(groups: Groups, asked: dict[str, int], seed: int) -> Split:
     _, group_of, sizes = np.unique(groups.heads, return_inverse=True, return_counts=True)
-    _refuse_too_few_groups(len(sizes), len(examples), asked)
+    _refuse_too_few_groups(len(sizes), len(groups.heads), asked)
     part_of = _deal(sizes.tolist(), asked, seed)[group_of]
     train, val, test = (_ascending(np.flatnonzero(part_of == part)) for part in (0, 1, 2))
     got = {"val": len(val), "test": len(test)}

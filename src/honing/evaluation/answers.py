@@ -17,6 +17,7 @@ from honing.evaluation.perplexity import RowLoss, row_losses
 from honing.generation.answer import Answer, answer_each, to_answer
 from honing.generation.open_model import OpenModel
 from honing.run import cannot_write
+from honing.training.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,27 @@ def answer_rows(
     key: str,
     label: str,
     show_progress: bool,
+    processes: Processes | None = None,
 ) -> Answers:
     """Compute what the file `part` does not hold yet.
 
     rows: questions with their references. key: what the results depend on; a part with another
-    key is of another evaluation, and is begun anew.
+    key is of another evaluation, and is begun anew. Several processes compute what none of their
+    parts holds, each in the batches that one alone would make, and each returns what all found.
     """
-    losses, answers = _read_part(part, key)
-    with _open_part(part, key, anew=not losses and not answers) as file:
+    processes = processes or Processes()
+    losses, answers = processes.from_first(lambda: _read_all_parts(part, key))
+    share = slice(processes.rank, None, processes.number)
+    batches = _batches(rows, [p for p in range(len(rows)) if p not in losses], settings)[share]
+    left = [place for place in range(len(rows)) if place not in answers]
+    left = sorted(left, key=lambda place: (len(questions[place].ids), place))[share]
+    own_part = _part_of(part, processes.rank)
+    with processes.each(lambda: _open_part(own_part, key)) as file:
         with tqdm(
             total=len(rows), desc=f"{label}: losses", unit="row", disable=not show_progress
         ) as bar:
             bar.update(len(losses))
-            for places in _batches(
-                rows, [p for p in range(len(rows)) if p not in losses], settings
-            ):
+            for places in batches:
                 found = row_losses(opened.model, [rows[p] for p in places], batch_size=len(places))
                 losses |= dict(zip(places, found, strict=True))
                 _write(file, {"losses": {p: asdict(losses[p]) for p in places}})
@@ -60,7 +67,6 @@ def answer_rows(
             total=len(rows), desc=f"{label}: answers", unit="row", disable=not show_progress
         ) as bar:
             bar.update(len(answers))
-            left = [place for place in range(len(rows)) if place not in answers]
             asked = [questions[place] for place in left]
             for (number, _), ids in answer_each(opened, asked, settings):
                 place = left[number]
@@ -68,6 +74,8 @@ def answer_rows(
                 answers[place] = to_answer(opened, name, 0, ids, settings)
                 _write(file, {"answers": {place: asdict(answers[place])}})
                 bar.update(1)
+    for more_losses, more_answers in processes.gathered((losses, answers)):
+        losses, answers = losses | more_losses, answers | more_answers
     order = range(len(rows))
     return Answers(tuple(losses[p] for p in order), tuple(answers[p] for p in order))
 
@@ -81,14 +89,37 @@ def _batches(
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
+def remove_parts(part: Path) -> None:
+    """Remove the parts of all processes."""
+    for path in _all_parts(part):
+        path.unlink(missing_ok=True)
+
+
+def _part_of(part: Path, rank: int) -> Path:
+    return part.with_name(f".{rank}{part.name}") if rank else part
+
+
+def _all_parts(part: Path) -> list[Path]:
+    return [part, *sorted(part.parent.glob(f".[0-9]*{part.name}"))]
+
+
+def _read_all_parts(part: Path, key: str) -> tuple[dict[int, RowLoss], dict[int, Answer]]:
+    losses: dict[int, RowLoss] = {}
+    answers: dict[int, Answer] = {}
+    for path in _all_parts(part):
+        more_losses, more_answers = _read_part(path, key)
+        losses, answers = losses | more_losses, answers | more_answers
+    return losses, answers
+
+
 def _read_part(part: Path, key: str) -> tuple[dict[int, RowLoss], dict[int, Answer]]:
     losses: dict[int, RowLoss] = {}
     answers: dict[int, Answer] = {}
     if not part.is_file():
         return losses, answers
     try:
-        lines = part.read_text(encoding="utf-8").splitlines()
-        records: list[Any] = [json.loads(line) for line in lines[: _num_whole(lines)]]
+        lines = _whole_lines(part)
+        records: list[Any] = [json.loads(line) for line in lines]
         if not records or records[0] != {"key": key}:
             return losses, answers
         for record in records[1:]:
@@ -99,17 +130,21 @@ def _read_part(part: Path, key: str) -> tuple[dict[int, RowLoss], dict[int, Answ
     return losses, answers
 
 
-def _num_whole(lines: Sequence[str]) -> int:
-    """Lines before the first that is not whole: a kill can cut the last one."""
-    for number, line in enumerate(lines):
+def _whole_lines(part: Path) -> list[bytes]:
+    """Lines before the first that is not whole: a kill can cut the last one, within a character
+    too. Bytes, since an answer may hold characters at which str.splitlines would part it."""
+    lines = []
+    for line in part.read_bytes().splitlines():
         try:
             json.loads(line)
         except ValueError:
-            return number
-    return len(lines)
+            break
+        lines.append(line)
+    return lines
 
 
-def _open_part(part: Path, key: str, *, anew: bool) -> TextIO:
+def _open_part(part: Path, key: str) -> TextIO:
+    anew = not any(_read_part(part, key))
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         if not anew:
@@ -123,9 +158,7 @@ def _open_part(part: Path, key: str, *, anew: bool) -> TextIO:
 
 
 def _drop_cut_line(part: Path) -> None:
-    lines = part.read_text(encoding="utf-8").splitlines()
-    whole = lines[: _num_whole(lines)]
-    part.write_text("".join(line + "\n" for line in whole), encoding="utf-8")
+    part.write_bytes(b"".join(line + b"\n" for line in _whole_lines(part)))
 
 
 def _write(file: TextIO, record: Any) -> None:

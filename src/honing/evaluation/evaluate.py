@@ -23,17 +23,18 @@ from honing.data.encode import Tokens
 from honing.data.prepare import encode_examples
 from honing.data.text_model import TextModel
 from honing.errors import UserError
-from honing.evaluation.answers import Answers, answer_rows
+from honing.evaluation.answers import Answers, answer_rows, remove_parts
 from honing.evaluation.files import read_evaluation, write_evaluation
-from honing.evaluation.general import general_figures
+from honing.evaluation.general import PlainText, measure_general, read_plain_text
 from honing.evaluation.held_out import HeldOut, load_held_out
-from honing.evaluation.record import Evaluation, Prediction
+from honing.evaluation.record import Evaluation, GeneralText, Prediction
 from honing.evaluation.score import Surroundings, look_around, score_predictions
 from honing.generation.answer import encode_for_answering
 from honing.generation.open_model import OpenModel, find_adapter, fold_adapter, open_model
 from honing.model.forward import plain_model
 from honing.model.lora import ADAPTER_WEIGHTS
 from honing.run import RunFolder
+from honing.training.processes import Processes, together
 from honing.version import VERSION
 
 MOST_NEW_TOKENS = 256
@@ -49,6 +50,8 @@ class Evaluated:
     run: RunFolder
     base: Evaluation
     tuned: Evaluation
+    is_first: bool = True
+    """False in processes that have nothing to say, as the first of them does."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,12 @@ class _Task:
     """All that both models are asked."""
 
     rows: HeldOut
-    encoded: tuple[Tokens, ...]
+    encoded: Sequence[Tokens]
     questions: tuple[Tokens, ...]
     settings: GenerateConfig
     config: Config
     around: Surroundings
+    general: PlainText | None
 
 
 def evaluate(
@@ -77,15 +81,26 @@ def evaluate(
     """
     run, adapter = _find_run(name, checkpoint)
     config = evaluation_config(run, overrides)
-    rows = load_held_out(run, config)
-    opened = open_model(str(adapter), config, fold=False)
-    task = _make_task(opened, rows, config, say)
-    for line in (*rows.notes, *task.around.warnings):
-        say(f"note: {line}")
-    done: dict[str, Evaluation] = {}
-    for kind in KINDS:
-        done[kind] = _evaluate_one(kind, opened, task, run, show_progress=show_progress, say=say)
-    return Evaluated(run, done["base"], done["tuned"])
+    with together(config.device) as processes:
+        if not processes.is_first:
+            say, show_progress = _nothing, False
+        rows = processes.each(lambda: load_held_out(run, config))
+        opened = processes.in_turns(lambda: open_model(str(adapter), config, fold=False))
+        task = processes.each(lambda: _make_task(opened, rows, config, say))
+        for line in (*rows.notes, *task.around.warnings):
+            say(f"note: {line}")
+        if processes.number > 1:
+            say(f"{processes.number} processes, {processes.num_local} of them here, share the rows")
+        done: dict[str, Evaluation] = {}
+        for kind in KINDS:
+            done[kind] = _evaluate_one(
+                kind, opened, task, run, processes, show_progress=show_progress, say=say
+            )
+        return Evaluated(run, done["base"], done["tuned"], processes.is_first)
+
+
+def _nothing(_: str) -> None:
+    pass
 
 
 def _find_run(name: str, checkpoint: str | None) -> tuple[RunFolder, Path]:
@@ -128,6 +143,8 @@ def _make_task(opened: OpenModel, rows: HeldOut, config: Config, say: Say) -> _T
         raise UserError("evaluate: no held-out row can be used; raise data.max_length")
     settings = _answer_settings(config, data, rows, opened.text)
     questions = encode_for_answering(opened, rows.examples, settings)
+    wanted = config.evaluate.general_text
+    general = None if wanted is None else read_plain_text(Path(wanted))
     around = look_around(
         [example.response_text for example in rows.examples],
         inputs=[
@@ -140,7 +157,7 @@ def _make_task(opened: OpenModel, rows: HeldOut, config: Config, say: Say) -> _T
         num_groups=rows.num_groups,
         seed=config.seed,
     )
-    return _Task(rows, split.tokens, tuple(questions), settings, config, around)
+    return _Task(rows, split.tokens, tuple(questions), settings, config, around, general)
 
 
 def _without(rows: HeldOut, ids: set[str]) -> HeldOut:
@@ -179,6 +196,7 @@ def _evaluate_one(
     opened: OpenModel,
     task: _Task,
     run: RunFolder,
+    processes: Processes,
     *,
     show_progress: bool,
     say: Say,
@@ -186,11 +204,15 @@ def _evaluate_one(
     path = run.evaluation / f"{kind}.json"
     model, settings = _describe_model(kind, opened), _describe_settings(opened, task)
     key = _fingerprint(model, settings, task)
-    predictions = _stored_predictions(path, key)
-    figures: dict[str, Any] = {}
-    if predictions is not None and task.config.evaluate.general_text is None:
+    _check_same_everywhere(processes, key)
+    part = run.evaluation / f".{kind}.part.jsonl"
+    stored = processes.from_first(lambda: _stored(path, key))
+    predictions = None if stored is None else list(stored.predictions)
+    general = None if stored is None else _same_text(stored.general, task.general)
+    is_done = general is not None or task.general is None
+    if predictions is not None:
         say(f"{kind}: the answers in {path} are of the same model and settings, and are kept")
-    if predictions is None or task.config.evaluate.general_text is not None:
+    if predictions is None or not is_done:
         switched = _model_as(kind, opened)
         with switched:
             if predictions is None:
@@ -199,28 +221,44 @@ def _evaluate_one(
                     task.encoded,
                     task.questions,
                     task.settings,
-                    part=run.evaluation / f".{kind}.part.jsonl",
+                    part=part,
                     key=key,
                     label=kind,
                     show_progress=show_progress,
+                    processes=processes,
                 )
                 predictions = _predictions(task, answers)
-            if task.config.evaluate.general_text is not None:
-                figures = general_figures(opened, Path(task.config.evaluate.general_text))
-    evaluation = score_predictions(
-        kind,
-        predictions,
-        task.around,
-        model=model,
-        data=_describe_data(task),
-        settings={**settings, "key": key},
-        figures=figures,
-        num_resamples=task.config.evaluate.num_resamples,
-        seed=task.config.seed,
-    )
-    write_evaluation(path, evaluation)
-    (run.evaluation / f".{kind}.part.jsonl").unlink(missing_ok=True)
-    return evaluation
+            if task.general is not None and not is_done:
+                text = task.general
+                general = processes.from_first(lambda: measure_general(opened, text))
+
+    def score() -> Evaluation:
+        evaluation = score_predictions(
+            kind,
+            predictions,
+            task.around,
+            model=model,
+            data=_describe_data(task),
+            settings={**settings, "key": key},
+            general=general,
+            num_resamples=task.config.evaluate.num_resamples,
+            seed=task.config.seed,
+        )
+        write_evaluation(path, evaluation)
+        remove_parts(part)
+        return evaluation
+
+    return processes.from_first(score)
+
+
+def _check_same_everywhere(processes: Processes, key: str) -> None:
+    keys = processes.gathered(key)
+    for rank, found in enumerate(keys):
+        if found != keys[0]:
+            raise UserError(
+                f"evaluate: process {rank} has another model, rows or settings than process 0; "
+                "give every machine the same run's folder, base and versions"
+            )
 
 
 def _model_as(kind: str, opened: OpenModel) -> contextlib.AbstractContextManager[object]:
@@ -254,7 +292,7 @@ def _predictions(task: _Task, answers: Answers) -> list[Prediction]:
     ]
 
 
-def _stored_predictions(path: Path, key: str) -> list[Prediction] | None:
+def _stored(path: Path, key: str) -> Evaluation | None:
     """What an earlier evaluation of the same model, rows and settings left."""
     if not path.is_file():
         return None
@@ -262,7 +300,14 @@ def _stored_predictions(path: Path, key: str) -> list[Prediction] | None:
         stored = read_evaluation(path)
     except UserError:
         return None  # damaged: computed again, and replaced
-    return list(stored.predictions) if stored.settings.get("key") == key else None
+    return stored if stored.settings.get("key") == key else None
+
+
+def _same_text(stored: GeneralText | None, wanted: PlainText | None) -> GeneralText | None:
+    """The losses that are stored, where they are of the text that is wanted."""
+    if stored is None or wanted is None or not stored.signature.startswith(f"{wanted.name}|"):
+        return None
+    return stored if stored.sha256 == wanted.sha256 else None
 
 
 def _describe_model(kind: str, opened: OpenModel) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 {"format": 1, "kind", "model", "data", "settings", "metrics": {NAME: {"score", "interval": [low,
 high] or null, "clean": {"score", "interval"} or null, "better", "unit", "signature"}}, "figures":
-{NAME: {"value", "signature"}}, "floors": {FLOOR: {NAME: value}}, "warnings", "predictions": [{"id",
+{NAME: {"value", "signature"}}, "floors": {FLOOR: {NAME: value}}, "warnings", "general":
+{"signature", "sha256", "pieces": [[nats, tokens, characters], …]} or null, "predictions": [{"id",
 "prompt", "reference", "prediction", …, "statistics": {NAME: [number, …]}}]}
 
 JSON knows no infinity and no not-a-number: both are null, and read back as not a number.
@@ -16,8 +17,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from honing.errors import UserError
-from honing.evaluation.record import Estimate, Evaluation, Figure, MetricRecord, Prediction
+from honing.evaluation.record import (
+    Estimate,
+    Evaluation,
+    Figure,
+    GeneralText,
+    MetricRecord,
+    Prediction,
+)
+from honing.evaluation.scores import SCORES
 from honing.run import write_text
 
 FORMAT = 1
@@ -44,6 +55,7 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "figures": {name: vars(figure) for name, figure in evaluation.figures.items()},
         "floors": evaluation.floors,
         "warnings": evaluation.warnings,
+        "general": None if evaluation.general is None else vars(evaluation.general),
         "predictions": [
             {
                 **vars(prediction),
@@ -115,6 +127,8 @@ def read_evaluation(path: Path) -> Evaluation:
 
 def _evaluation(record: Mapping[str, Any]) -> Evaluation:
     predictions = tuple(_prediction(row) for row in record["predictions"])
+    if not predictions:
+        raise ValueError("holds no predictions")
     rows = [row["statistics"] for row in record["predictions"]]
     return Evaluation(
         kind=_text(record["kind"]),
@@ -135,6 +149,21 @@ def _evaluation(record: Mapping[str, Any]) -> Evaluation:
         },
         warnings=tuple(_text(warning) for warning in record["warnings"]),
         predictions=predictions,
+        general=_general(record.get("general")),
+    )
+
+
+def _general(record: Mapping[str, Any] | None) -> GeneralText | None:
+    """None in a file of a version that kept no pieces, too."""
+    if record is None:
+        return None
+    return GeneralText(
+        signature=_text(record["signature"]),
+        sha256=_text(record["sha256"]),
+        pieces=tuple(
+            (_number(nats), int(tokens), int(characters))
+            for nats, tokens, characters in record["pieces"]
+        ),
     )
 
 
@@ -158,6 +187,9 @@ def _metric(name: str, record: Mapping[str, Any], rows: Sequence[Sequence[Any]])
     statistics = tuple(tuple(_number(value) for value in row) for row in rows)
     if len({len(row) for row in statistics}) > 1:
         raise ValueError(f"statistics of {name} differ in their number")
+    if record["better"] not in ("higher", "lower", "neither"):
+        raise ValueError(f"better of {name} is none of higher, lower and neither")
+    _check_number(name, statistics)
     return MetricRecord(
         name=name,
         signature=_text(record["signature"]),
@@ -167,6 +199,18 @@ def _metric(name: str, record: Mapping[str, Any], rows: Sequence[Sequence[Any]])
         clean=None if record["clean"] is None else _estimate(record["clean"]),
         statistics=statistics,
     )
+
+
+def _check_number(name: str, statistics: Sequence[Sequence[float]]) -> None:
+    """A score that this version knows takes so many statistics and no other number of them."""
+    if name not in SCORES or not statistics:
+        return
+    try:
+        SCORES[name](np.array(statistics, np.float64).sum(axis=0))
+    except (IndexError, ValueError):
+        raise ValueError(
+            f"statistics of {name} are {len(statistics[0])} numbers, as no score of it takes"
+        ) from None
 
 
 def _estimate(record: Mapping[str, Any]) -> Estimate:

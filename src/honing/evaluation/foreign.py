@@ -60,7 +60,6 @@ def evaluate_file(path: Path, settings: EvaluateConfig, seed: int) -> Evaluation
             "notes": [] if has_prompts else ["no prompts in the file: each row counts as a group"],
         },
         settings={"honing": VERSION, "seed": seed},
-        figures={},
         num_resamples=settings.num_resamples,
         seed=seed,
     )

@@ -65,12 +65,23 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class GeneralText:
+    """A model's loss on a text outside the task. pieces: (nats, tokens, characters) of each piece
+    of it; sha256: of the text."""
+
+    signature: str
+    sha256: str
+    pieces: tuple[tuple[float, int, int], ...]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """One model on one set of held-out rows.
 
     model: base, checkpoint, fingerprints. data: split, rows, groups, leaks. settings: everything
     that the answers depend on. floors: name of a floor → metric → what it scores. figures: what is
-    not resampled (distinct n-grams, the mix of speech levels of references and answers).
+    not resampled (distinct n-grams, the mix of speech levels of references and answers). general:
+    None where no general text was read.
     """
 
     kind: str  # "base", "tuned" or "predictions"
@@ -82,3 +93,4 @@ class Evaluation:
     floors: Mapping[str, Mapping[str, float]]
     warnings: tuple[str, ...]
     predictions: tuple[Prediction, ...]
+    general: GeneralText | None = None

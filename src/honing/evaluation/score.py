@@ -18,13 +18,21 @@ from honing.evaluation.floors import (
     nearest_row_floor,
     random_other_floor,
 )
+from honing.evaluation.forgetting import general_figures
 from honing.evaluation.metric import Metric
 from honing.evaluation.overlap import (
     check_references_score_full,
     overlap_metrics,
     overlap_notes,
 )
-from honing.evaluation.record import Estimate, Evaluation, Figure, MetricRecord, Prediction
+from honing.evaluation.record import (
+    Estimate,
+    Evaluation,
+    Figure,
+    GeneralText,
+    MetricRecord,
+    Prediction,
+)
 from honing.evaluation.scores import SCORES
 from honing.evaluation.segmentation import Segmenter, choose_segmenter
 from honing.version import VERSION
@@ -87,7 +95,7 @@ def score_predictions(
     model: Mapping[str, Any],
     data: Mapping[str, Any],
     settings: Mapping[str, Any],
-    figures: Mapping[str, Figure],
+    general: GeneralText | None = None,
     num_resamples: int,
     seed: int,
 ) -> Evaluation:
@@ -108,10 +116,15 @@ def score_predictions(
         data=data,
         settings=settings,
         metrics={record.name: record for record in records},
-        figures={**around.figures, **behaviour_figures(predictions), **figures},
+        figures={
+            **around.figures,
+            **behaviour_figures(predictions),
+            **general_figures(general),
+        },
         floors=around.floors,
         warnings=around.warnings,
         predictions=tuple(predictions),
+        general=general,
     )
 
 

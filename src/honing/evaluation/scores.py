@@ -26,6 +26,8 @@ SCORES: Mapping[str, Score] = {
     **OVERLAP_SCORES,
     "perplexity": perplexity,
     "bits_per_character": bits_per_character,
+    "general_perplexity": perplexity,
+    "general_bits_per_character": bits_per_character,
     "length_ratio": ratio,
     **dict.fromkeys(
         (

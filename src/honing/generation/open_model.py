@@ -6,7 +6,6 @@ wrote. A checkpoint says itself which base, template and end tokens it was train
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
-from honing.config import Config, DataConfig, ModelConfig
+from honing.config import Config, DataConfig, GenerateConfig, ModelConfig
 from honing.config_file import load_config
 from honing.data.template import Template, choose_template
 from honing.data.text_model import TextModel
 from honing.errors import UserError
+from honing.files import read_json
 from honing.model.device import choose_device, choose_dtype
 from honing.model.forward import plain_model
 from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
-from honing.model.lora import ADAPTER_CONFIG, load_adapter
+from honing.model.lora import ADAPTER_CONFIG, load_adapter, untie_adapted
 from honing.run import RunFolder
 from honing.training.checkpoint import ABOUT, check_adapter_files, read_about
 
@@ -143,6 +144,7 @@ def fold_adapter(model: Model) -> None:
     """Add the adapter to the weights where they are float32: the same answers with half the matrix
     products. In 16 bits the sum would be rounded, and the model another one."""
     if plain_model(model).dtype == torch.float32:
+        untie_adapted(model)
         model.merge_adapter()
 
 
@@ -151,7 +153,8 @@ _READ = ("generate", "device", "model", "data.template")
 
 
 def answering_config(name: str, overrides: Sequence[str] = ()) -> Config:
-    """How to ask a model: a run's own generate section, with overrides laid over it.
+    """How to ask a model: the generate section of a run, or of the run that a merged folder came
+    from, with overrides laid over it.
 
     Device and number type are this machine's, not those that the run was trained with.
     """
@@ -168,10 +171,28 @@ def answering_config(name: str, overrides: Sequence[str] = ()) -> Config:
     if folder is None:
         return config
     is_checkpoint = (folder / ADAPTER_CONFIG).is_file()
+    if not is_checkpoint and (folder / "config.json").is_file():
+        return config.model_copy(update={"generate": _merged_generate(folder, config.generate)})
     run = RunFolder(folder.resolve().parent.parent if is_checkpoint else folder)
     if not (_is_run(run) and run.config.is_file()):
         return config
     return config.model_copy(update={"generate": load_config(run.config, overrides).generate})
+
+
+def _merged_generate(folder: Path, wanted: GenerateConfig) -> GenerateConfig:
+    """What a merged folder says of its way of answering, with what is set on the command line laid
+    over it; of a base that honing did not write, the latter alone."""
+    stored = (read_about(folder) or {}).get("generate", {})
+    try:
+        own = GenerateConfig.model_validate(stored)
+    except ValidationError as error:
+        key = ".".join(["generate", *map(str, error.errors()[0]["loc"])])
+        raise UserError(
+            f"{folder / ABOUT}: {key}: is no setting that this version of honing knows; mend it, "
+            "or merge again"
+        ) from None
+    changes = {key: getattr(wanted, key) for key in wanted.model_fields_set}
+    return own.model_copy(update=changes)
 
 
 def _source(name: str, adapter: Path | None, config: Config) -> _Source:
@@ -196,7 +217,7 @@ def _source(name: str, adapter: Path | None, config: Config) -> _Source:
 
 def _base_in_peft_config(adapter: Path) -> object:
     try:
-        settings = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        settings = read_json(adapter / ADAPTER_CONFIG)
     except (OSError, ValueError) as error:
         raise UserError(f"{adapter}: its {ADAPTER_CONFIG} cannot be read ({error})") from None
     return settings.get("base_model_name_or_path") if isinstance(settings, dict) else None

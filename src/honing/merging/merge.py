@@ -132,10 +132,10 @@ def _output(wanted: str | None, named: Path, run: RunFolder | None) -> Path:
     if wanted is not None:
         return Path(wanted).expanduser()
     if not (named / ADAPTER_CONFIG).is_file():
-        return named / "merged"
+        return RunFolder(named).merged
     if run is None:
         raise UserError(f"{named}: is an adapter outside a run; say where to with --output DIR")
-    return run.root / "merged"
+    return run.merged
 
 
 def _merging_config(name: str, overrides: Sequence[str]) -> Config:
@@ -185,7 +185,7 @@ def _write_merged(
 ) -> Expected:
     """Merge, and write the folder. Returns what it must be found to hold."""
     about, text = wishes.about, opened.text
-    base = {"name": text.name, "fingerprint": opened.model.honing_fingerprint}
+    base = {"name": _public_name(text.name), "fingerprint": opened.model.honing_fingerprint}
     tokenizer = _tokenizer(opened, wishes)
     model = merge_weights(opened.model, getattr(torch, wishes.dtype))
     end_ids = tuple(dict.fromkeys((*about.get("end_ids", ()), *reference.ends.ids)))
@@ -205,7 +205,7 @@ def _write_merged(
     record = {
         "honing": VERSION,
         "merged_from": {
-            "run": wishes.name,
+            "run": _run_name(wishes),
             "checkpoint": wishes.adapter.name,
             "adapter_sha256": sha256_of(wishes.adapter / ADAPTER_WEIGHTS),
         },
@@ -228,6 +228,18 @@ def _write_merged(
         card=wishes.card or default_card(record, wishes.dtype),
     )
     return expected
+
+
+def _run_name(wishes: _Wishes) -> str:
+    """Its folder's name alone: what is merged may be given away, with all that lies in it."""
+    run = _run_of(wishes.adapter)
+    return (Path(wishes.name) if run is None else run.root).resolve().name
+
+
+def _public_name(base: str) -> str:
+    """A name of the Hub as it is, and of a folder or file the last part."""
+    path = Path(base).expanduser()
+    return path.resolve().name if path.exists() else base
 
 
 def _write_gguf(
@@ -255,7 +267,7 @@ def _record(wishes: _Wishes, expected: Expected, verification: Verification) -> 
     reference = expected.reference
     return {
         "honing": VERSION,
-        "run": wishes.name,
+        "run": _run_name(wishes),
         "checkpoint": wishes.adapter.name,
         "dtype": wishes.dtype,
         "base_dtype": wishes.base_dtype,

@@ -23,7 +23,14 @@ from honing.generation.decode import Ends
 from honing.merging.difference import Difference, difference, logits_of
 from honing.merging.reference import Reference, answer
 from honing.merging.weights import are_tied, tensor_hashes
-from honing.model.load import Base, Model, fingerprint_of, load_tokenizer, text_model
+from honing.model.load import (
+    Base,
+    Model,
+    fingerprint_of,
+    load_tokenizer,
+    text_model,
+    unround_scales,
+)
 
 ROUNDING_FACTOR = 4.0
 """How many times the effect of rounding alone a merged model may differ, in logits and in KL."""
@@ -89,6 +96,7 @@ def verify_merged(folder: Path, expected: Expected) -> Verification:
     _check_questions(text, expected.reference)
     for weight in model.parameters():  # as in load_model: compared in float32, whatever is stored
         weight.data = weight.data.float()
+    unround_scales(model)
     found = difference(expected.reference.logits, logits_of(model, expected.reference.rows))
     logit_tolerance, kl_tolerance = tolerances(expected.reference)
     _check_difference(found, logit_tolerance, kl_tolerance, expected)

@@ -6,12 +6,11 @@ import hashlib
 
 import torch
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 
 from honing.errors import CheckFailed
-from honing.model.forward import plain_model
 from honing.model.load import Model
-from honing.model.lora import adapter_weights
+from honing.model.lora import adapter_weights, untie_adapted
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -34,7 +33,7 @@ def merge_weights(model: Model, dtype: torch.dtype) -> Model:
     The model that is given is used up.
     """
     layers = {name: m for name, m in model.named_modules() if isinstance(m, LoraLayer)}
-    _untie_adapted(model, list(layers.values()))
+    untie_adapted(model)
     for name, layer in layers.items():
         layer.double()
         try:
@@ -47,27 +46,6 @@ def merge_weights(model: Model, dtype: torch.dtype) -> Model:
     for weight in merged.parameters():
         weight.data = weight.data.to(dtype)
     return merged
-
-
-def _untie_adapted(model: Model, layers: list[LoraLayer]) -> None:
-    """Give an adapted layer that shares its weight a weight of its own.
-
-    Unmerged, an adapter on the output layer leaves the input embedding alone; merged into the
-    shared weight, it would not.
-    """
-    causal_model = plain_model(model)
-    holders: dict[int, int] = {}
-    for module in causal_model.modules():
-        for parameter in module.parameters(recurse=False):
-            holders[id(parameter)] = holders.get(id(parameter), 0) + 1
-    for layer in layers:
-        base = layer.get_base_layer()
-        weight = base.weight
-        if holders[id(weight)] > 1:
-            holders[id(weight)] -= 1
-            base.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-            for config in (causal_model.config, causal_model.config.get_text_config()):
-                config.tie_word_embeddings = False
 
 
 def are_tied(model: Model) -> bool:

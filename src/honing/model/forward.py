@@ -7,18 +7,33 @@ and a prompt three times the answer, most of a plain loss is thrown away.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from honing.errors import UserError
 from honing.model.attention import NAME as ISOLATED_ATTENTION
 from honing.model.attention import no_mask
 from honing.model.load import Model
+from honing.model.products import product
 
 Head = Callable[[Tensor], Tensor]
 """(N, H) hidden states → (N, V) logits."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """Logits = factor · (states·weightᵀ + bias). weight: (V, H); bias: (V,)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    factor: float
+
+    def __call__(self, states: Tensor) -> Tensor:
+        logits = product(states, self.weight, self.bias)
+        return logits if self.factor == 1.0 else logits * self.factor
 
 
 def hidden_states(
@@ -58,6 +73,8 @@ def head_of(model: Model) -> Head:
     config = causal_model.config.get_text_config()
     factor = _logit_factor(config)
     softcap = getattr(config, "final_logit_softcapping", None)
+    if type(layer) is nn.Linear and softcap is None:
+        return LinearHead(layer.weight, layer.bias, factor)
 
     def head(states: Tensor) -> Tensor:
         logits: Tensor = layer(states)

@@ -17,6 +17,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from honing.errors import UserError
+from honing.files import read_json
+from honing.model.gguf_header import check_header
 
 CONVERTER_VERSION = 1
 """Goes up when conversion writes another folder; folders of other versions are not used."""
@@ -75,7 +77,7 @@ def sha256_of(path: Path) -> str:
 
 def _is_intact(folder: Path, source_hash: str) -> bool:
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / _RECORD)
         return record["source_sha256"] == source_hash and all(
             sha256_of(folder / Path(name).name) == expected
             for name, expected in record["files"].items()
@@ -99,10 +101,14 @@ def _convert(gguf_file: Path, folder: Path) -> None:
         "local_files_only": True,
     }
     try:
+        check_header(gguf_file)
         tokenizer = AutoTokenizer.from_pretrained(**source)
         model = AutoModelForCausalLM.from_pretrained(**source)
-    # A damaged or foreign file makes the reader raise whatever it stumbles over.
-    except Exception as error:
+    # A damaged or foreign file makes the reader raise whatever it stumbles over, and tokenizers'
+    # own error is no Exception.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{gguf_file}: cannot be read as a GGUF model ({reason}); "

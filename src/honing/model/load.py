@@ -5,23 +5,32 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from honing.config import EMBEDDED_BASE, ModelConfig
+from honing.data.chat_sandbox import render_chat_template
 from honing.data.chat_template import ChatRenderer, Message
 from honing.data.encode import TextEncoder
 from honing.data.template import Template
 from honing.data.text_model import TextModel
 from honing.errors import UserError
 from honing.hub import hub_is_reachable, use_cache_if_unreachable
+from honing.model.base_check import Refused, check_config, check_files, check_size, config_of
 from honing.model.gguf import converted_folder
 from honing.model.token_bytes import token_bytes
 
@@ -102,6 +111,7 @@ def _packaged_file(name: str) -> Path:
 
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer of a base. Raises UserError where there is none, or one without an EOS."""
+    _check(base)
     tokenizer = _load(AutoTokenizer, base, "tokenizer")
     if tokenizer.eos_token_id is None:
         raise UserError(
@@ -117,8 +127,18 @@ def load_model(base: Base, dtype: str, device: str) -> Model:
     Loaded in the type that it is stored in, so that its fingerprint does not depend on dtype.
     """
     _quiet_transformers()
+    _check(base)
+    if base.is_local:
+        config = _load(AutoConfig, base, "model")
+        with _in_one_line(base, "model"):
+            check_size(Path(base.location), config)
     model, report = _load(
-        AutoModelForCausalLM, base, "model", dtype="auto", output_loading_info=True
+        AutoModelForCausalLM,
+        base,
+        "model",
+        dtype="auto",
+        output_loading_info=True,
+        use_safetensors=True,
     )
     if missing := sorted(report["missing_keys"]):
         raise UserError(
@@ -130,11 +150,22 @@ def load_model(base: Base, dtype: str, device: str) -> Model:
     # buffers, and a position of some hundred tokens would be off by a whole radian.
     for weight in model.parameters():
         weight.data = weight.data.to(getattr(torch, dtype))
+    unround_scales(model)
     model = model.to(device)
     model.requires_grad_(False)
     _switch_off_dropout(model)
     model.honing_fingerprint = fingerprint
     return model
+
+
+def unround_scales(model: Model) -> None:
+    """Gemma multiplies its embeddings by a number that loading rounds to the type of storage: as
+    it was meant, it is rounded where it is used, to the type that the weights have then."""
+    for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):
+            module.embed_scale = torch.tensor(
+                module.scalar_embed_scale, dtype=torch.float32, device=module.embed_scale.device
+            )
 
 
 def context_length(base: Base) -> int | None:
@@ -164,32 +195,49 @@ def fingerprint_of(model: Model) -> str:
 def text_encoder(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
     """A tokenizer as functions. BOS goes before an example where the tokenizer puts it there."""
 
+    plain = _plain_backend(tokenizer)
+
     def encode(texts: Sequence[str], literal: bool) -> list[list[int]]:
         if not texts:
             return []
-        encoded = tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            split_special_tokens=literal,
-            return_attention_mask=False,
-            verbose=False,
-        )
+        if plain is not None:
+            plain.no_truncation()
+            plain.no_padding()
+            plain.encode_special_tokens = literal
+            found = plain.encode_batch_fast(list(texts), add_special_tokens=False)
+            return [encoding.ids for encoding in found]
+        options = {"add_special_tokens": False, "split_special_tokens": literal}
+        encoded = _tokenised(tokenizer, list(texts), return_attention_mask=False, **options)
         return [list(ids) for ids in encoded["input_ids"]]
 
-    probe = tokenizer("a", add_special_tokens=True)["input_ids"]
+    probe = _tokenised(tokenizer, "a", add_special_tokens=True)["input_ids"]
     puts_bos = tokenizer.bos_token_id is not None and probe[0] == tokenizer.bos_token_id
     return TextEncoder(encode, tokenizer.eos_token_id, tokenizer.bos_token_id if puts_bos else None)
 
 
+def _plain_backend(tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The `tokenizers` object behind a tokenizer that adds nothing of its own to encoding, else
+    None. Asked directly it leaves out the offsets, a third of the work on Korean."""
+    kind = type(tokenizer)
+    names = ("__call__", "_encode_plus")
+    is_plain = issubclass(kind, PreTrainedTokenizerFast) and all(
+        getattr(kind, name) is getattr(PreTrainedTokenizerFast, name) for name in names
+    )
+    return tokenizer.backend_tokenizer if is_plain else None
+
+
+def _tokenised(tokenizer: PreTrainedTokenizerBase, texts: Any, **options: Any) -> Any:
+    """Ids of texts. A tokenizer.json that loads may still be wrong, and fail on some text."""
+    named = Base(tokenizer.name_or_path, tokenizer.name_or_path, True)
+    with _in_one_line(named, "tokenizer"):
+        return tokenizer(texts, verbose=False, **options)
+
+
 def chat_renderer(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> ChatRenderer:
-    """A chat template as a function of messages; rendered in transformers' Jinja sandbox."""
+    """A chat template as a function of messages, as apply_chat_template renders it."""
 
     def render(messages: Sequence[Message]) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                list(messages), chat_template=chat_template, tokenize=False
-            )
-        )
+        return render_chat_template(chat_template, messages, tokenizer.special_tokens_map)
 
     special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return ChatRenderer(render, tuple(special))
@@ -212,19 +260,38 @@ def text_model(base: Base, tokenizer: PreTrainedTokenizerBase, template: Templat
     )
 
 
+def _check(base: Base) -> None:
+    """Refuse what asks for code, or for more than any model, before a library reads it."""
+    with _in_one_line(base, "configuration"):
+        if base.is_local:
+            check_files(Path(base.location))
+        check_config(config_of(base.arguments), trusts_code=base.trust_remote_code)
+
+
 def _load(loader: Any, base: Base, what: str, **options: Any) -> Any:
-    try:
+    with _in_one_line(base, what):
         return loader.from_pretrained(**base.arguments, **options)
+
+
+@contextmanager
+def _in_one_line(base: Base, what: str) -> Iterator[None]:
+    try:
+        yield
     # What transformers raises for a missing, broken or unreachable model is of many kinds
-    # (OSError, ValueError, KeyError, safetensors' own); the user needs its first line.
-    except Exception as error:
+    # (OSError, ValueError, KeyError, safetensors' own, and tokenizers' own, which is not even an
+    # Exception); the user needs its first line.
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             raise UserError(f"model.base: {base.name}: does not fit in memory") from None
         raise UserError(_load_failure(base, what, error)) from None
 
 
-def _load_failure(base: Base, what: str, error: Exception) -> str:
+def _load_failure(base: Base, what: str, error: BaseException) -> str:
     reason = " ".join(str(error).split())[:160]
+    if isinstance(error, Refused):
+        return f"model.base: {base.name}: {error}"
     if "trust_remote_code" in str(error):
         return (
             f"model.base: {base.name}: comes with Python code of its own; read it, and then allow "

@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from honing.config import LoraConfig
 from honing.errors import CheckFailed, UserError
+from honing.model.adapter_settings import Unfit, adapter_settings
+from honing.model.forward import plain_model
 from honing.model.load import Model
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -69,7 +73,8 @@ def _blocks(model: Model) -> tuple[str, nn.ModuleList]:
 def attach_lora(model: Model, config: LoraConfig, seed: int) -> Model:
     """The model with fresh adapters in float32; their start is a function of the seed.
 
-    Raises UserError where no layer has one of the names in lora.target_modules.
+    Raises UserError where no layer has one of the names in lora.target_modules, or one of them
+    names the output layer.
     """
     auto = config.target_modules == "auto"
     targets = layers_to_adapt(model) if auto else list(config.target_modules)
@@ -81,6 +86,7 @@ def attach_lora(model: Model, config: LoraConfig, seed: int) -> Model:
             f"this model has {', '.join(layers_to_adapt(model))}"
         )
     named = [m for name, m in modules.items() if any(_matches(name, t) for t in targets)]
+    _refuse_output_layer(model, targets)
     if config.init == "olora" and any(isinstance(module, Conv1D) for module in named):
         raise UserError(
             "lora.init: olora, but PEFT computes it wrongly for the Conv1D layers of this model; "
@@ -95,7 +101,7 @@ def attach_lora(model: Model, config: LoraConfig, seed: int) -> Model:
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         init_lora_weights=True if config.init == "default" else config.init,
-        fan_in_fan_out=all(isinstance(module, Conv1D) for module in named),
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in named),
     )
     torch.manual_seed(seed)
     try:
@@ -110,6 +116,19 @@ def attach_lora(model: Model, config: LoraConfig, seed: int) -> Model:
     return adapted
 
 
+def _refuse_output_layer(model: Model, targets: Sequence[str]) -> None:
+    """The loss takes the output layer's weight as it is, a piece of the rows at a time."""
+    head = plain_model(model).get_output_embeddings()
+    names = [name for name, module in model.named_modules() if module is head]
+    found = [t for t in targets if any(_matches(name, t) for name in names)]
+    if found:
+        raise UserError(
+            f"lora.target_modules: {', '.join(found)} names the model's output layer "
+            f"({', '.join(names)}), to which honing fits no adapter; take it out of the list, or "
+            "use lora.target_modules=auto"
+        )
+
+
 _TAKEN_FROM_THE_BASE = frozenset({"pissa", "olora"})
 """Initialisations that take the adapter's start out of the base's weights: see adapter_to_save."""
 
@@ -118,6 +137,9 @@ def _with_adapters(model: Model, settings: Any) -> Model:
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 by a name that will be gone in version 6.
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to")  # PEFT sets it for each layer
+        # Folding and merging give such a layer a weight of its own: see untie_adapted.
+        warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True` and a tied layer")
         return peft.get_peft_model(model, settings)
 
 
@@ -130,19 +152,21 @@ def load_adapter(model: Model, folder: Path) -> Model:
 
     Raises UserError where the adapter's tensors are not exactly those that this model takes.
     """
+    if not (folder / ADAPTER_WEIGHTS).exists() and (folder / "adapter_model.bin").exists():
+        raise UserError(
+            f"{folder}: keeps its weights in adapter_model.bin, a format that can run code when it "
+            f"is read; save them as {ADAPTER_WEIGHTS}"
+        )
     try:
-        settings = peft.LoraConfig.from_pretrained(str(folder))
         weights = load_file(folder / ADAPTER_WEIGHTS)
+        shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+        settings = adapter_settings(folder / ADAPTER_CONFIG, shapes)
+    except Unfit as error:
+        raise UserError(f"{folder}: {error}") from None
     # Both raise what their parsers raise.
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{folder}: holds no adapter that can be read ({reason})") from None
-    if settings.peft_type != peft.PeftType.LORA:
-        kind = peft.PeftType(settings.peft_type).value
-        raise UserError(f"{folder}: holds an adapter of type {kind}; honing reads LoRA adapters")
-    settings.inference_mode = False
-    # PEFT warns where this names another folder; whether the base is the same, its hash tells.
-    settings.base_model_name_or_path = None
     try:
         adapted = _with_adapters(model, settings)
     # A file made by hand can hold anything.
@@ -192,11 +216,21 @@ def adapter_to_save(model: Model) -> tuple[Any, dict[str, Tensor]]:
     settings.r *= 2
     settings.lora_alpha *= math.sqrt(2) if settings.use_rslora else 2
     for name, tensor in weights.items():
-        if "lora_A" in name:
+        if _is_first(name):
             weights[name] = torch.cat([tensor, start[name]], dim=0)
-        elif "lora_B" in name:
+        elif _is_second(name):
             weights[name] = torch.cat([tensor, -start[name]], dim=1)
     return settings, weights
+
+
+def _is_first(name: str) -> bool:
+    """A of the product B·A: (rank, in), of an embedding (rank, tokens)."""
+    return "lora_A" in name or "lora_embedding_A" in name
+
+
+def _is_second(name: str) -> bool:
+    """B of the product B·A: (out, rank)."""
+    return "lora_B" in name or "lora_embedding_B" in name
 
 
 def restore_adapter(model: Model, saved: Mapping[str, Tensor], where: str) -> None:
@@ -208,11 +242,33 @@ def restore_adapter(model: Model, saved: Mapping[str, Tensor], where: str) -> No
     if hasattr(model, "honing_start"):
         rank = model.peft_config[model.active_adapter].r
         for name, tensor in saved.items():
-            if "lora_A" in name:
+            if _is_first(name):
                 weights[name] = tensor[:rank]
-            elif "lora_B" in name:
+            elif _is_second(name):
                 weights[name] = tensor[:, :rank]
     set_adapter_weights(model, weights, where)
+
+
+def untie_adapted(model: Model) -> None:
+    """Give an adapted layer that shares its weight a weight of its own, before it is merged.
+
+    Unmerged, an adapter on the input embedding leaves the output layer alone, or the other way
+    round; merged into the weight that both share, it would not.
+    """
+    causal_model = plain_model(model)
+    holders = Counter(
+        id(parameter)
+        for module in causal_model.modules()
+        for parameter in module.parameters(recurse=False)
+    )
+    for layer in (module for module in causal_model.modules() if isinstance(module, LoraLayer)):
+        base = layer.get_base_layer()
+        weight = base.weight
+        if holders[id(weight)] > 1:
+            holders[id(weight)] -= 1
+            base.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+            for config in (causal_model.config, causal_model.config.get_text_config()):
+                config.tie_word_embeddings = False
 
 
 def trainable_parameters(model: Model) -> list[tuple[str, nn.Parameter]]:
@@ -230,20 +286,21 @@ def count_parameters(model: Model) -> ParameterCount:
 def check_adapters_learn(model: Model) -> None:
     """After the first backward pass: every lora_B has a gradient that is not zero.
 
-    lora_B starts at zero and lora_A does not, so a zero gradient means that the layer is cut off
-    from the loss, as gradient checkpointing has done to users of other tools (peft#1142).
+    lora_B starts at zero and lora_A does not (of an embedding it is the other way round), so a
+    zero gradient means that the layer is cut off from the loss, as gradient checkpointing has done
+    to users of other tools (peft#1142).
     """
-    dead = [name for name, gradient in _lora_b_gradients(model) if gradient is None or not gradient]
+    dead = [name for name, gradient in _first_gradients(model) if gradient is None or not gradient]
     if dead:
-        total = sum(1 for _ in _lora_b_gradients(model))
+        total = sum(1 for _ in _first_gradients(model))
         raise CheckFailed(
             f"after the first step {len(dead)} of {total} adapters have no gradient and would "
             f"never learn, the first is {dead[0]}; please report this with your configuration"
         )
 
 
-def _lora_b_gradients(model: Model) -> Iterator[tuple[str, float | None]]:
+def _first_gradients(model: Model) -> Iterator[tuple[str, float | None]]:
     for name, parameter in model.named_parameters():
-        if "lora_B" in name or "lora_embedding_B" in name:
+        if "lora_B" in name or "lora_embedding_A" in name:
             gradient = parameter.grad
             yield name, None if gradient is None else float(gradient.abs().max())

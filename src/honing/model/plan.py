@@ -15,6 +15,13 @@ from honing.model.load import Model
 ACTIVATION_SHARE = 0.5
 """Share of the device's memory that activations may take before they are recomputed instead."""
 
+PROGRAM_BYTES = 450_000_000
+"""Python, torch and transformers, before any weight."""
+
+LEFT_BETWEEN = 1.8
+"""Memory that activations occupy on a CPU for each byte of them: what lies between is not given
+back (glibc, measured on SmolLM2)."""
+
 PADDED_TOKENS = 1024
 """Tokens of a padded micro-batch, counted at max_length."""
 
@@ -65,11 +72,10 @@ def plan_training(
     if checkpointing == "auto":
         num_tokens = packed_row_tokens if packing else config.data.max_length * int(micro)
         needed = activation_bytes(model, num_tokens)
-        checkpointing = needed > ACTIVATION_SHARE * memory_bytes
-        reasons.append(
-            f"gradient_checkpointing: {'on' if checkpointing else 'off'}, activations take about "
-            f"{needed / 1e9:.1f} of {memory_bytes / 1e9:.0f} GB"
+        checkpointing, reason = _checkpointing(
+            train.memory_limit, needed, memory_bytes, model, device
         )
+        reasons.append(reason)
     resolved = train.model_copy(
         update={
             "packing": packing,
@@ -87,6 +93,27 @@ def plan_training(
         ),
         tuple(reasons),
     )
+
+
+def _checkpointing(
+    limit: float | None, needed: int, memory_bytes: int, model: Model, device: str
+) -> tuple[bool, str]:
+    """Whether activations are computed again, and why. limit: in GB; needed: in bytes."""
+    is_on = needed > ACTIVATION_SHARE * memory_bytes
+    if limit is not None:
+        memory_bytes = round(limit * 1e9)
+        needed = round(needed * (LEFT_BETWEEN if device == "cpu" else 1.0))
+        is_on = needed > memory_bytes - resident_bytes(model, device)
+    return is_on, (
+        f"gradient_checkpointing: {'on' if is_on else 'off'}, activations take about "
+        f"{needed / 1e9:.1f} of {memory_bytes / 1e9:.3g} GB"
+    )
+
+
+def resident_bytes(model: Model, device: str) -> int:
+    """Memory that a training takes before its first forward pass."""
+    weights = sum(int(p.numel()) * int(p.element_size()) for p in model.parameters())
+    return weights + (PROGRAM_BYTES if device == "cpu" else 0)
 
 
 def activation_bytes(model: Model, num_tokens: int) -> int:

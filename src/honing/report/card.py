@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from honing.config import EMBEDDED_BASE
 from honing.data.template import TEMPLATES
+from honing.evaluation.forgetting import GENERAL
 from honing.report.comparison import Answer, Comparison, RunInfo, RunTable
 from honing.report.lead import lead_of_run, name_of_split, say_facts
 from honing.report.licences import Inherited, inherit
@@ -124,11 +125,11 @@ def _metadata(
 
 
 def _results(table: RunTable, data: str | None) -> list[EvalResult]:
-    """Every metric of the tuned model with its interval and its signature."""
+    """Every metric of the tuned model on these rows with its interval and its signature."""
     results = []
     for line in table.lines:
         after = line.all_rows.after
-        if not math.isfinite(after.score):
+        if not math.isfinite(after.score) or line.name in GENERAL:
             continue
         arguments: dict[str, Any] = {"signature": show_hidden(line.signature)}
         if after.interval is not None:

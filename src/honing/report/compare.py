@@ -16,6 +16,7 @@ import scipy
 from numpy.typing import NDArray
 
 from honing.evaluation.bootstrap import ALPHA, RawDifference, difference, estimate, holm, verdict
+from honing.evaluation.forgetting import GENERAL, general_metrics
 from honing.evaluation.metric import Floats
 from honing.evaluation.record import Estimate, Evaluation, MetricRecord
 from honing.evaluation.scores import SCORES
@@ -94,16 +95,32 @@ class _Side:
     floors: Mapping[str, Mapping[str, float]]
     is_whole: bool
 
+    def all_names(self) -> list[str]:
+        metrics = [*self.before.metrics, *self.after.metrics]
+        general = [*general_metrics(self.before.general), *general_metrics(self.after.general)]
+        return list(dict.fromkeys([*metrics, *general]))
+
     def names(self) -> list[str]:
-        return [name for name in self.after.metrics if self.why_not(name) is None]
+        return [name for name in self.all_names() if self.why_not(name) is None]
+
+    def asked(self) -> list[tuple[str, bool]]:
+        """(metric, whether on the clean rows alone) of each test; a general text has no rows."""
+        clean = [(name, True) for name in self.names() if name not in GENERAL]
+        return [*((name, False) for name in self.names()), *(clean if self.has_clean else [])]
+
+    def metric(self, name: str) -> tuple[MetricRecord | None, MetricRecord | None]:
+        of = [{**one.metrics, **general_metrics(one.general)} for one in (self.before, self.after)]
+        return of[0].get(name), of[1].get(name)
 
     def why_not(self, name: str) -> str | None:
         """Why a metric cannot be compared, or None."""
-        before, after = self.before.metrics.get(name), self.after.metrics.get(name)
+        before, after = self.metric(name)
         if before is None or after is None:
             return "only one of them has it"
         if name not in SCORES:
             return "this version of honing does not know it"
+        if name in GENERAL:
+            return self._why_not_general()
         if before.signature != after.signature:
             return f"it was counted in two ways ({before.signature} and {after.signature})"
         if name == "perplexity":
@@ -115,9 +132,22 @@ class _Side:
                 return "their tokens are not the same; bits per character are"
         return None
 
+    def _why_not_general(self) -> str | None:
+        texts = [one.general for one in (self.before, self.after) if one.general is not None]
+        if len({text.sha256 for text in texts}) > 1:
+            return "their texts are not the same"
+        if len({tuple(piece[1:] for piece in text.pieces) for text in texts}) > 1:
+            return "their tokens are not the same"
+        return None
+
     def question(self, name: str, *, clean: bool) -> _Question:
+        before, after = self.metric(name)
+        assert before is not None
+        assert after is not None
+        if name in GENERAL:
+            pieces = np.arange(len(after.statistics))
+            return _Question(before, after, pieces, pieces, pieces, None)
         chosen = self.clean if clean else np.ones(len(self.groups), bool)
-        before, after = self.before.metrics[name], self.after.metrics[name]
         known = (before.clean, after.clean) if clean else (before.estimate, after.estimate)
         return _Question(
             before,
@@ -145,7 +175,7 @@ def compare_evaluations(
     sides = [_against_base(run) for run in runs]
     pairs, notes = _pairs(runs)
     every = [*sides, *(side for _, _, side in pairs)]
-    num_tests = sum(len(side.names()) * (1 + side.has_clean) for side in every)
+    num_tests = sum(len(side.asked()) for side in every)
     drawn = max(num_resamples, min(MOST_RESAMPLES, RESAMPLES_PER_TEST * num_tests))
     lines = _lines(every, drawn, seed)
     known = [d.p_holm for of_side in lines for line in of_side for d in _differences(line)]
@@ -245,12 +275,7 @@ def _pairs(
 
 def _lines(sides: Sequence[_Side], num_resamples: int, seed: int) -> list[tuple[MetricLine, ...]]:
     """The lines of each side, with all p-values corrected together."""
-    asked = [
-        (side, name, clean)
-        for side in sides
-        for clean in ([False, True] if side.has_clean else [False])
-        for name in side.names()
-    ]
+    asked = [(side, name, clean) for side in sides for name, clean in side.asked()]
     questions = [side.question(name, clean=clean) for side, name, clean in asked]
     raw = [question.ask(num_resamples, seed) for question in questions]
     corrected = holm([found.p_value for found in raw])
@@ -260,13 +285,17 @@ def _lines(sides: Sequence[_Side], num_resamples: int, seed: int) -> list[tuple[
             asked, questions, raw, corrected, strict=True
         )
     }
+    metrics = {
+        (id(side), name): question.after
+        for (side, name, _), question in zip(asked, questions, strict=True)
+    }
     return [
         tuple(
             MetricLine(
                 name=name,
-                signature=side.after.metrics[name].signature,
-                better=side.after.metrics[name].better,
-                unit=side.after.metrics[name].unit,
+                signature=metrics[id(side), name].signature,
+                better=metrics[id(side), name].better,
+                unit=metrics[id(side), name].unit,
                 all_rows=answers[id(side), name, False],
                 clean=answers.get((id(side), name, True)),
                 floors={
@@ -320,7 +349,7 @@ def _notes(
     for side in sides:
         notes += [
             f"{side.who}: {name} is not compared, for {reason}"
-            for name in dict.fromkeys([*side.before.metrics, *side.after.metrics])
+            for name in side.all_names()
             if (reason := side.why_not(name)) is not None
         ]
     if num_tests / (num_resamples + 1) >= ALPHA:

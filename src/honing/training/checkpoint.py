@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from honing.errors import UserError
-from honing.files import cannot_write, remove_folder, replaced_folder, write_file
+from honing.files import cannot_write, read_json, remove_folder, replaced_folder, write_file
 from honing.model.load import Model
 from honing.model.lora import (
     ADAPTER_CONFIG,
@@ -82,7 +83,7 @@ def read_about(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = _read_json(path)
+        record = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); use another checkpoint") from None
     if not isinstance(record, dict):
@@ -143,19 +144,35 @@ def check_adapter_files(folder: Path) -> None:
         )
 
 
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def _read_tensors(path: Path) -> Any:
-    return torch.load(path, weights_only=True, map_location="cpu")
+    """What torch.save wrote: tensors and plain values, never code, and no more than the file has.
+
+    Raises what the parsers of a damaged file raise.
+    """
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type for part in parts) or sum(part.file_size for part in parts) > size:
+        raise ValueError("holds more than its bytes can")
+    record = torch.load(path, weights_only=True, map_location="cpu")
+    if any(tensor.numel() > size for tensor in _tensors_in(record)):
+        raise ValueError("holds tensors that are larger than the file")
+    return record
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors_in(item)
 
 
 _READERS: Mapping[str, Callable[[Path], Any]] = {
-    ADAPTER_CONFIG: _read_json,
+    ADAPTER_CONFIG: read_json,
     ADAPTER_WEIGHTS: load_file,
     TRAINER_STATE: _read_tensors,
-    ABOUT: _read_json,
+    ABOUT: read_json,
 }
 """The files of a checkpoint."""
 

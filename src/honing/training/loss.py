@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from honing.data.encode import IGNORE
-from honing.model.forward import Head
+from honing.model.forward import Head, LinearHead
+from honing.model.products import product
 
-CHUNK_TOKENS = 512
+CHUNK_TOKENS = 256
 """Supervised positions whose logits exist at once."""
 
 
@@ -43,14 +44,12 @@ class _ChunkLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, targets: Tensor, head: Head) -> Tensor:
-        if not states.requires_grad:
-            return _summed_loss(states, targets, head)
-        with torch.enable_grad():
-            leaf = states.detach().requires_grad_()
-            loss = _summed_loss(leaf, targets, head)
-            (gradient,) = torch.autograd.grad(loss, leaf)
+        if isinstance(head, LinearHead):
+            loss, gradient = _linear_loss(states, targets, head, states.requires_grad)
+        else:
+            loss, gradient = _any_loss(states, targets, head, states.requires_grad)
         ctx.save_for_backward(gradient)
-        return loss.detach()
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
@@ -58,12 +57,43 @@ class _ChunkLoss(torch.autograd.Function):
         return gradient * upstream[0], None, None
 
 
+def _linear_loss(
+    states: Tensor, targets: Tensor, head: LinearHead, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Loss and its gradient for the states, with the logits as the only tensor of their size.
+
+    With e = exp(logits - max) and s = Σe, the loss is log s + max - logit of the target, and its
+    gradient factor · (e·W / s - W[target]): no probability is ever written down.
+    """
+    logits = _wide(head(states))
+    picked = logits.gather(1, targets[:, None])
+    highest = logits.amax(dim=1, keepdim=True)
+    exponentials = logits.sub_(highest).exp_()
+    sums = exponentials.sum(dim=1, keepdim=True)
+    loss = (sums.log() + highest - picked).sum()
+    if not with_gradient:
+        return loss, None
+    gradient = product(exponentials.to(states.dtype), head.weight.t()) / sums
+    gradient -= head.weight[targets]
+    return loss, gradient.mul_(head.factor).to(states.dtype)
+
+
+def _any_loss(
+    states: Tensor, targets: Tensor, head: Head, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    if not with_gradient:
+        return cross_entropy(_wide(head(states)), targets, reduction="sum"), None
+    with torch.enable_grad():
+        leaf = states.detach().requires_grad_()
+        loss = cross_entropy(_wide(head(leaf)), targets, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, leaf)
+    return loss.detach(), gradient
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 def _chunk_loss(states: Tensor, targets: Tensor, head: Head) -> Tensor:
     loss: Tensor = _ChunkLoss.apply(states, targets, head)  # type: ignore[no-untyped-call]
     return loss
-
-
-def _summed_loss(states: Tensor, targets: Tensor, head: Head) -> Tensor:
-    logits = head(states)
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return cross_entropy(wide, targets, reduction="sum")

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from honing.files import read_json
+
 MANIFEST = "manifest.json"
 
 _MOST_BYTES = 1 << 20
@@ -38,8 +40,8 @@ def damage(folder: Path, names: Iterable[str]) -> tuple[str, str] | None:
             return None
         if path.stat().st_size > _MOST_BYTES:
             return MANIFEST, "is larger than any manifest"
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_json(path)
+    except (OSError, ValueError) as error:
         return MANIFEST, f"cannot be read ({_reason(error)})"
     for name in names:
         expected = _entry(record, name)

@@ -167,6 +167,6 @@ def _drop_lines_from(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] < step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     path.write_text("".join(kept), encoding="utf-8", newline="\n")

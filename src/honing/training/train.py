@@ -3,81 +3,55 @@
 from __future__ import annotations
 
 import math
-import platform
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any
-
-import peft
-import torch
-import transformers
 
 from honing.config import Config, GenerateConfig
 from honing.config_file import dump_config, load_config
 from honing.data.encode import Tokens
 from honing.data.example import Example
-from honing.data.prepare import PreparedData, prepare_data
-from honing.data.report import format_report
-from honing.data.template import choose_template
-from honing.data.text_model import TextModel
 from honing.errors import UserError
 from honing.files import clear_asides, write_text
 from honing.generation.answer import answer_questions, encode_for_answering
 from honing.generation.open_model import OpenModel
 from honing.lock import only_holder
-from honing.model.device import Choice, choose_device, choose_dtype, total_memory_bytes
-from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
-from honing.model.lora import attach_lora, count_parameters, layers_to_adapt
-from honing.model.plan import plan_training
-from honing.model.vocabulary import (
-    check_embeddings,
-    check_tokenizer,
-    num_embeddings,
-    tokenizer_fingerprint,
-)
+from honing.model.vocabulary import check_tokenizer
 from honing.preparation import write_data
 from honing.run import RunFolder
 from honing.training.checkpoint import newest_valid_checkpoint, read_about
-from honing.training.isolation import packing_works
+from honing.training.parts import Parts, describe, environment, load_parts
+from honing.training.processes import Processes, together
 from honing.training.progress import Progress
 from honing.training.summary import TrainingReport, make_report, write_report
-from honing.training.trainer import ROW_TOKENS, Interrupted, Samples, Trainer
-from honing.version import VERSION
+from honing.training.trainer import Interrupted, Samples, Trainer
 
 NUM_SAMPLES = 2
 SAMPLE_TOKENS = 48
+ECHO_S = 2.0
+"""Seconds in which a launcher repeats a signal that the terminal has already given."""
 # What may differ from the stored configuration when a run goes on: it changes no number.
-_FREE_ON_RESUME = frozenset({"train.log_every", "train.keep_last"})
+_FREE_ON_RESUME = frozenset({"train.log_every", "train.keep_last", "train.shard_base"})
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a training ended. report: None where it was stopped by a signal."""
+    """How a training ended. report: None where it was stopped by a signal. is_first: False in
+    processes that have nothing to say, as the first of them does."""
 
     run: RunFolder
     report: TrainingReport | None
     stopped_by: int | None = None
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What a training is made of, before its first step."""
-
-    config: Config
-    base: Base
-    model: Model
-    text: TextModel
-    tokenizer: dict[str, Any]
-    data: PreparedData
+    is_first: bool = True
 
 
 def train(
@@ -98,52 +72,102 @@ def train(
     run = RunFolder(Path(config.output_dir).expanduser())
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one of them")
-    if resume and run.is_finished():
-        say(f"--resume: the run in {run.root} is finished; see {run.report_markdown}")
-        return Trained(run, None)
+    with together(config.device) as processes, ExitStack() as stack:
+        if not processes.is_first:
+            say = _nothing
+        if processes.from_first(lambda: resume and run.is_finished()):
+            say(f"--resume: the run in {run.root} is finished; see {run.report_markdown}")
+            return Trained(run, None, is_first=processes.is_first)
+        processes.from_first(lambda: _hold(run, stack, say))
+        config, checkpoint = processes.from_first(
+            lambda: _start_or_resume(run, config, resume, overwrite, say)
+        )
+        _check_number(config, processes, say)
+        return _train(run, config, checkpoint, processes, say, stop_after)
+
+
+def _nothing(_: str) -> None:
+    pass
+
+
+def _hold(run: RunFolder, stack: ExitStack, say: Say) -> None:
+    """Keep other trainings out of the folder until the stack is left."""
     busy = (
         f"output_dir: another training is at work in {run.root}; wait for its end, or choose "
         "another output_dir"
     )
-    with only_holder(run.lock, busy) as is_held:
-        if not is_held:
-            say(f"WARNING: {run.root} is on a drive without locks: start no second training there")
-        config, checkpoint = _start_or_resume(run, config, resume, overwrite, say)
-        return _train(run, config, checkpoint, say, stop_after)
+    if not stack.enter_context(only_holder(run.lock, busy)):
+        say(f"WARNING: {run.root} is on a drive without locks: start no second training there")
+
+
+def _check_number(config: Config, processes: Processes, say: Say) -> None:
+    if processes.number == 1:
+        if config.train.shard_base:
+            raise UserError(
+                "train.shard_base: true, but this is one process; start several with torchrun or "
+                "accelerate launch, or use train.shard_base=false"
+            )
+        return
+    size = config.train.global_batch_size
+    if size < processes.number:
+        raise UserError(
+            f"train.global_batch_size: {processes.number} processes cannot share steps of {size} "
+            "examples; raise it, or start fewer processes"
+        )
+    say(f"{processes.number} processes, {processes.num_local} of them here, share each step")
 
 
 def _train(
-    run: RunFolder, config: Config, checkpoint: Path | None, say: Say, stop_after: int | None
+    run: RunFolder,
+    config: Config,
+    checkpoint: Path | None,
+    processes: Processes,
+    say: Say,
+    stop_after: int | None,
 ) -> Trained:
-    parts = _load_parts(config, checkpoint, say)
-    trainer = _make_trainer(run, parts, say)
+    parts = load_parts(config, processes, say if checkpoint is None else _nothing)
+    trainer = _make_trainer(run, parts, processes, say)
     trainer.stop_after = stop_after
-    if checkpoint is None:
-        # Not before all is known to fit: an error until here leaves the folder as it was.
-        run.clear()
-        write_data(run, parts.data)
-    else:
-        _check_same_start(checkpoint, parts)
-        _warn_of_another_machine(checkpoint, say)
+    processes.from_first(lambda: _prepare_folder(run, checkpoint, parts, processes, say))
+    if checkpoint is not None:
         trainer.load_checkpoint(checkpoint)
         say(f"Going on from {checkpoint.name}, step {trainer.state.step} of {trainer.num_steps}")
-    write_text(run.config, dump_config(parts.config))
     started = time.perf_counter()
     with _signals_stop(trainer) as received:
         try:
             trainer.train()
         except Interrupted:
-            if not received and trainer.state.step == stop_after:
-                return Trained(run, None)
+            numbers = [number for own in processes.gathered(received) for number in own]
+            if not numbers and trainer.state.step == stop_after:
+                return Trained(run, None, is_first=processes.is_first)
             say(
                 f"Stopped after step {trainer.state.step} of {trainer.num_steps}; all is saved. "
                 f"Go on with the same command and --resume"
             )
-            return Trained(run, None, stopped_by=received[0] if received else signal.SIGINT)
+            stopped_by = numbers[0] if numbers else signal.SIGINT
+            return Trained(run, None, stopped_by, is_first=processes.is_first)
     seconds = time.perf_counter() - started
+    report = processes.from_first(lambda: _report(run, parts, trainer, seconds))
+    return Trained(run, report, is_first=processes.is_first)
+
+
+def _prepare_folder(
+    run: RunFolder, checkpoint: Path | None, parts: Parts, processes: Processes, say: Say
+) -> None:
+    """Not before all is known to fit: an error until here leaves the folder as it was."""
+    if checkpoint is None:
+        run.clear()
+        write_data(run, parts.data)
+    else:
+        _check_same_start(checkpoint, parts)
+        _warn_of_another_machine(checkpoint, processes, say)
+    write_text(run.config, dump_config(parts.config))
+
+
+def _report(run: RunFolder, parts: Parts, trainer: Trainer, seconds: float) -> TrainingReport:
     report = make_report(run, parts.config, parts.data, trainer, parts.base.location, seconds)
     write_report(run, report)
-    return Trained(run, report)
+    return report
 
 
 def _start_or_resume(
@@ -201,65 +225,7 @@ def _with_free_settings(stored: Config, wanted: Config) -> Config:
     return stored.model_copy(update=update)
 
 
-def _load_parts(config: Config, checkpoint: Path | None, say: Say) -> _Parts:
-    """Load and prepare all that a training needs; each `auto` is resolved and said."""
-    device = choose_device(config.device)
-    dtype = choose_dtype(config.model.dtype, device.value)
-    base = find_base(config.model)
-    tokenizer = load_tokenizer(base)
-    text = text_model(
-        base, tokenizer, choose_template(config.data.template, tokenizer.chat_template)
-    )
-    data = prepare_data(config.data, config.seed, text)
-    if checkpoint is None:
-        say(format_report(data.report))
-    model = load_model(base, dtype.value, device.value)
-    check_embeddings(model, chain(data.train.tokens, data.val.tokens), base.name)
-    vocabulary = {
-        "fingerprint": tokenizer_fingerprint(tokenizer),
-        "num_tokens": len(tokenizer),
-        "num_embeddings": num_embeddings(model),
-    }
-    fingerprint = model.honing_fingerprint
-    config, reasons = _with_layers(config, model)
-    model = attach_lora(model, config.lora, config.seed)
-    model.honing_fingerprint = fingerprint
-    plan = plan_training(
-        config,
-        model,
-        device=device.value,
-        dtype=dtype.value,
-        packing_works=packing_works(model, data.train.tokens, device.value),
-        packed_row_tokens=max(ROW_TOKENS, config.data.max_length),
-        memory_bytes=total_memory_bytes(device.value),
-    )
-    if checkpoint is None:
-        _say_choices(device, dtype, base, model, reasons + plan.reasons, say)
-    return _Parts(plan.config, base, model, text, vocabulary, data)
-
-
-def _with_layers(config: Config, model: Model) -> tuple[Config, tuple[str, ...]]:
-    """lora.target_modules with "auto" resolved, and why."""
-    if config.lora.target_modules != "auto":
-        return config, ()
-    layers = layers_to_adapt(model)
-    names = ", ".join(dict.fromkeys(layer.rsplit(".", 1)[-1] for layer in layers))
-    lora = config.lora.model_copy(update={"target_modules": layers})
-    reason = f"target_modules: {names}, all linear layers inside the blocks"
-    return config.model_copy(update={"lora": lora}), (reason,)
-
-
-def _say_choices(
-    device: Choice, dtype: Choice, base: Base, model: Model, reasons: tuple[str, ...], say: Say
-) -> None:
-    say(f"Model: {base.name}")
-    say(f"  device: {device.value} ({device.reason}); dtype: {dtype.value} ({dtype.reason})")
-    say(f"  trainable: {count_parameters(model)}")
-    for reason in reasons:
-        say(f"  {reason}")
-
-
-def _make_trainer(run: RunFolder, parts: _Parts, say: Say) -> Trainer:
+def _make_trainer(run: RunFolder, parts: Parts, processes: Processes, say: Say) -> Trainer:
     settings, data = parts.config.train, parts.data
     rows = () if settings.eval_every == "never" else data.val.tokens
     trainer = Trainer(
@@ -270,12 +236,15 @@ def _make_trainer(run: RunFolder, parts: _Parts, say: Say) -> Trainer:
         seed=parts.config.seed,
         device=parts.config.device,
         max_length=parts.config.data.max_length,
-        run=run,
-        about=_about(parts),
-        sample=_sampler(parts) if rows else None,
+        run=run if processes.is_first else None,
+        about=describe(parts, processes),
+        # All go through a divided base together, also where the first alone shows what it says.
+        sample=_sampler(parts) if rows and (processes.is_first or settings.shard_base) else None,
         packing_is_checked=True,
+        processes=processes,
     )
-    trainer.progress = Progress(run, trainer.num_steps)
+    if processes.is_first:
+        trainer.progress = Progress(run, trainer.num_steps)
     say(
         f"  {trainer.num_steps} steps, {trainer.steps_per_epoch} an epoch, of "
         f"{settings.global_batch_size} examples, {_layout(trainer)}"
@@ -293,41 +262,7 @@ def _layout(trainer: Trainer) -> str:
     return f"in {math.ceil(size / micro)} micro-batches of {micro}"
 
 
-def _about(parts: _Parts) -> dict[str, Any]:
-    """What a checkpoint says of itself: all that generating, evaluating and merging need."""
-    return {
-        "honing": VERSION,
-        "base": {
-            "name": parts.config.model.base,
-            "fingerprint": parts.model.honing_fingerprint,
-            "dtype": parts.config.model.dtype,
-        },
-        "tokenizer": parts.tokenizer,
-        "template": parts.text.template.to_record(),
-        "supervise": parts.config.data.supervise,
-        "eos_id": parts.text.encoder.eos_id,
-        "bos_id": parts.text.encoder.bos_id,
-        "end_ids": list(parts.text.end_ids()),
-        "data_fingerprint": parts.data.report.fingerprint,
-        "seed": parts.config.seed,
-        "environment": _environment(),
-    }
-
-
-def _environment() -> dict[str, Any]:
-    """What bit-for-bit repetition depends on, besides the configuration."""
-    return {
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "peft": peft.__version__,
-        "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "num_threads": torch.get_num_threads(),
-    }
-
-
-def _sampler(parts: _Parts) -> Callable[[], Samples]:
+def _sampler(parts: Parts) -> Callable[[], Samples]:
     """Answers to the first validation prompts that can be asked; greedy, so that no random state
     moves."""
     update = {"max_new_tokens": SAMPLE_TOKENS, "temperature": 0.0, "num_answers": 1}
@@ -356,7 +291,7 @@ def _askable(
         yield example, question
 
 
-def _check_same_start(checkpoint: Path, parts: _Parts) -> None:
+def _check_same_start(checkpoint: Path, parts: Parts) -> None:
     """The rows and the base are still those that the run began with."""
     about = read_about(checkpoint) or {}
     if about.get("base", {}).get("fingerprint") != parts.model.honing_fingerprint:
@@ -374,9 +309,10 @@ def _check_same_start(checkpoint: Path, parts: _Parts) -> None:
         )
 
 
-def _warn_of_another_machine(checkpoint: Path, say: Say) -> None:
+def _warn_of_another_machine(checkpoint: Path, processes: Processes, say: Say) -> None:
     about = read_about(checkpoint) or {}
-    stored, here = about.get("environment", {}), _environment()
+    stored = {"num_processes": 1, **about.get("environment", {})}  # as older versions had it
+    here = environment(processes)
     differing = [
         f"{name} {stored.get(name)} → {value}"
         for name, value in here.items()
@@ -391,16 +327,23 @@ def _warn_of_another_machine(checkpoint: Path, say: Say) -> None:
 
 @contextmanager
 def _signals_stop(trainer: Trainer) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM let the step end, and the trainer save. A second one ends at once."""
+    """Ctrl-C and SIGTERM let the step end, and the trainer save. A second one ends at once; what
+    follows the first on its heels is a launcher's, which passes on what the terminal gave to all.
+    """
     received: list[int] = []
+    first_at = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
 
     def handle(number: int, _: FrameType | None) -> None:
+        nonlocal first_at
         if received:
+            if trainer.processes.number > 1 and time.monotonic() - first_at < ECHO_S:
+                return
             raise KeyboardInterrupt
         received.append(number)
+        first_at = time.monotonic()
         trainer.stop_requested = True
         trainer.progress.say("Stopping after this step; once more to stop at once …")
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from honing.config import TrainConfig
-from honing.data.encode import Tokens
+from honing.data.encode import IGNORE, Tokens
 from honing.data.pack import (
     Batch,
     epoch_order,
@@ -22,9 +22,16 @@ from honing.data.pack import (
     plan_rows,
     steps_of_epoch,
 )
+from honing.data.stored import counts_of
 from honing.errors import TrainingDiverged, UserError
-from honing.model.device import peak_memory_bytes, random_states, set_random_states
+from honing.model.device import (
+    peak_memory_bytes,
+    random_states,
+    set_random_states,
+    set_seed,
+)
 from honing.model.dropout import use_cheap_dropout
+from honing.model.fast_forms import use_fast_forms
 from honing.model.forward import (
     head_of,
     hidden_states,
@@ -42,11 +49,14 @@ from honing.training.checkpoint import (
 )
 from honing.training.isolation import packing_works
 from honing.training.loss import response_loss
+from honing.training.processes import Processes
 from honing.training.progress import LoggedEvaluation, LoggedSteps, Progress, perplexity
 from honing.training.schedule import learning_rate
 from honing.training.state import EpochRecord, Totals, TrainState, state_from_record
 
 Samples = tuple[tuple[str, str], ...]
+RandomStates = list[list[Tensor]]
+"""Of each process, those of its devices."""
 
 ROW_TOKENS = 512
 """Tokens of a packed row, where max_length does not ask for more: enough to keep the matrix
@@ -63,7 +73,8 @@ class Trainer:
     model: has adapters attached, all else frozen. train, val: encoded rows; val may be empty.
     settings: without "auto" in it. run: where checkpoints go; None keeps nothing.
     about: what checkpoints say of themselves. sample: answers to a few validation prompts.
-    packing_is_checked: packing_works has been asked already.
+    packing_is_checked: packing_works has been asked already. processes: this one among those that
+    train together; all are given the same rows, and the first alone a run.
     """
 
     def __init__(
@@ -81,8 +92,10 @@ class Trainer:
         progress: Progress | None = None,
         sample: Callable[[], Samples] | None = None,
         packing_is_checked: bool = False,
+        processes: Processes | None = None,
     ) -> None:
         self.model = model
+        self.processes = processes or Processes()
         self.rows = train
         self.val_rows = val[: settings.max_val_rows] if settings.max_val_rows else val
         self.settings = settings
@@ -101,9 +114,13 @@ class Trainer:
         self.checkpoint_sizes: CheckpointSizes | None = None
         self.stop_requested = False
         self.stop_after: int | None = None
-        self._lengths = [len(row.ids) for row in train]
-        self._val_lengths = [len(row.ids) for row in self.val_rows]
+        counts = counts_of(train)
+        self.lengths: list[int] = counts.lengths.tolist()
+        self._num_supervised: list[int] = counts.num_supervised.tolist()
+        self.val_lengths: list[int] = counts_of(self.val_rows).lengths.tolist()
         self._prepare_model(packing_is_checked)
+        if not self.processes.is_first:  # whose dropout goes on from the adapters' random numbers
+            set_seed(self.processes.own_seed(seed, step=0))
 
     def _prepare_model(self, packing_is_checked: bool) -> None:
         plain = plain_model(self.model)
@@ -120,6 +137,8 @@ class Trainer:
             (enable or plain.gradient_checkpointing_enable)({"use_reentrant": False})
         if self.device == "cpu":
             use_cheap_dropout(self.model)
+        if self.device == "cpu" and self.settings.fast_forms:
+            use_fast_forms(self.model)
         self.head = head_of(self.model)
         self.parameters = [parameter for _, parameter in trainable_parameters(self.model)]
         self.optimizer = torch.optim.AdamW(
@@ -139,14 +158,14 @@ class Trainer:
         Raises Interrupted after a requested stop, and TrainingDiverged where a loss or gradient
         is not finite; the last good checkpoint then stands.
         """
+        self.processes.send_values(self.parameters)
         try:
             self.progress.start(self.state.step)
             if self.state.step == 0 and self.val_rows:
                 self.state.base_loss = self._validate(note=" (the base model)")
             while self.state.step < self.num_steps and not self.state.stopped_early:
                 self.train_epoch()
-            if self.run is not None:
-                self._write(self.run.final)
+            self._write_on_first(lambda run, states: self._write(run.final, states))
         finally:
             self.progress.close()
         return self.state
@@ -171,7 +190,7 @@ class Trainer:
             if ends_epoch or done:
                 self._end_epoch()
             save = self._is_due(settings.save_every, ends_epoch) or is_better or done
-            stop = self.stop_requested or state.step == self.stop_after
+            stop = self.processes.any_of(self.stop_requested) or state.step == self.stop_after
             if save or stop:
                 self.save_checkpoint()
             if done:
@@ -196,22 +215,18 @@ class Trainer:
 
     def _train_step(self, members: Sequence[int]) -> None:
         """One optimizer step: the sum of losses over the step's supervised tokens, divided by
-        their number, however they are laid out in micro-batches."""
+        their number, however they are laid out in micro-batches and dealt to processes."""
         started = time.perf_counter()
         state = self.state
         rate = learning_rate(state.step, self.num_steps, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
-        batches = self._batches(self.rows, self._lengths, members)
-        num_supervised = sum(batch.num_supervised for batch in batches)
-        sums = []
-        for batch in batches:
-            sum_nats, _ = self._loss(batch)
-            torch.autograd.backward(self.scaler.scale(sum_nats / num_supervised))
-            sums.append(sum_nats.detach())
-        loss = float(torch.stack(sums).cpu().double().sum())  # the step's one wait for the device
+        batches = self.batches(self.rows, self.lengths, members)
+        num_supervised = sum(self._num_supervised[index] for index in members)
+        (loss,) = self.processes.sum_of(self.add_gradients(batches, num_supervised))
         self._check_finite(loss, "loss", members)
+        self.processes.sum_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         if state.step == 0:
             check_adapters_learn(self.model)
@@ -226,8 +241,8 @@ class Trainer:
         totals = Totals(
             loss_nats=loss,
             num_supervised=num_supervised,
-            num_tokens=sum(batch.num_tokens for batch in batches),
-            num_micro_batches=len(batches),
+            num_tokens=sum(self.lengths[index] for index in members),
+            num_micro_batches=len(batches) * self.processes.number,
             num_steps=1,
             grad_norm=norm if math.isfinite(norm) else 0.0,  # a step that was left out
             seconds=time.perf_counter() - started,
@@ -236,17 +251,34 @@ class Trainer:
         state.unlogged += totals
         self.progress.stepped(totals.mean_loss, rate)
 
-    def _batches(
+    def add_gradients(self, batches: Sequence[Batch], num_supervised: int) -> float:
+        """Add each micro-batch's share of a step's gradient; the sum of their losses in nats."""
+        sums = []
+        for batch in batches:
+            sum_nats, _ = self._loss(batch)
+            torch.autograd.backward(self.scaler.scale(sum_nats / num_supervised))
+            sums.append(sum_nats.detach())
+        return float(torch.stack(sums).cpu().double().sum())  # the one wait for the device
+
+    def batches(
         self, rows: Sequence[Tokens], lengths: Sequence[int], members: Sequence[int]
     ) -> list[Batch]:
-        plan = plan_rows(
-            members,
-            lengths,
-            micro_batch_size=int(self.settings.micro_batch_size),
-            row_tokens=self.row_tokens,
-        )
+        """This process's micro-batches, as many as every other's: where its share gives fewer,
+        blank ones, of which nothing is learnt."""
+        plans = [
+            plan_rows(
+                share,
+                lengths,
+                micro_batch_size=int(self.settings.micro_batch_size),
+                row_tokens=self.row_tokens,
+            )
+            for share in self.processes.shares_of(members, lengths)
+        ]
         lay_out = packed_batch if self.settings.packing else padded_batch
-        return [lay_out([rows[index] for index in row]) for row in plan]
+        own = plans[self.processes.rank]
+        blank = lay_out([_blank(rows[members[0]])])
+        num_blank = max(map(len, plans)) - len(own)
+        return [lay_out([rows[index] for index in row]) for row in own] + [blank] * num_blank
 
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:
         """(sum_nats, num_tokens) of a micro-batch."""
@@ -280,17 +312,19 @@ class Trainer:
 
     # Validation
 
-    def evaluate(self) -> tuple[float, int]:
-        """(sum_nats, num_tokens) over the validation rows; the same for any batch size."""
+    def evaluate(self, num_rows: int | None = None) -> tuple[float, int]:
+        """(sum_nats, num_tokens) over the validation rows; the same for any batch size. num_rows:
+        of the first so many."""
         total, num_tokens = 0.0, 0
         self.model.eval()
         with torch.no_grad():
-            members = range(len(self.val_rows))
-            for batch in self._batches(self.val_rows, self._val_lengths, members):
+            members = range(len(self.val_rows) if num_rows is None else num_rows)
+            for batch in self.batches(self.val_rows, self.val_lengths, members):
                 sum_nats, number = self._loss(batch)
                 total += float(sum_nats)
                 num_tokens += number
-        return total, num_tokens
+        total, num = self.processes.sum_of(total, num_tokens)
+        return total, int(num)
 
     def _validate(self, note: str = "") -> float:
         total, num_tokens = self.evaluate()
@@ -339,11 +373,19 @@ class Trainer:
 
     def save_checkpoint(self) -> Path | None:
         """Write checkpoints/step-NNNNNN, point `last` at it, and `best` where it is the best."""
-        if self.run is None:
-            return None
-        folder = self.run.step_checkpoint(self.state.step)
-        self._write(folder)
-        self._point_at(folder, self.run)
+        return self._write_on_first(self._save)
+
+    def _write_on_first(
+        self, write: Callable[[RunFolder, RandomStates], Path | None]
+    ) -> Path | None:
+        """The first process writes, if it has a run; the others give their random states."""
+        states = self.processes.gathered(random_states(self.device))
+        return self.processes.from_first(lambda: write(self.run, states) if self.run else None)
+
+    def _save(self, run: RunFolder, states: RandomStates) -> Path:
+        folder = run.step_checkpoint(self.state.step)
+        self._write(folder, states)
+        self._point_at(folder, run)
         return folder
 
     def _point_at(self, folder: Path, run: RunFolder) -> None:
@@ -357,22 +399,27 @@ class Trainer:
 
     def load_checkpoint(self, folder: Path) -> None:
         """Continue from a checkpoint: adapter, optimizer, place in the order, random states."""
-        record = read_state(folder, self.model)
+        record = self.processes.from_first(lambda: read_state(folder, self.model))
         self.state = state_from_record(record["train_state"])
         self.optimizer.load_state_dict(record["optimizer"])
         self.scaler.load_state_dict(record["scaler"])
-        set_random_states(self.device, record["random_states"])
+        states = [record["random_states"], *record.get("random_states_of_others", [])]
+        if self.processes.rank < len(states):
+            set_random_states(self.device, states[self.processes.rank])
+        else:
+            set_seed(self.processes.own_seed(self.seed, self.state.step))
         if self.run is not None and folder == self.run.step_checkpoint(self.state.step):
             # A kill may have come before this, or a later checkpoint been damaged that was better.
             self._point_at(folder, self.run)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, states: RandomStates) -> None:
         record = {
             "train_state": asdict(self.state),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             # Order and layout come from (seed, epoch): torch's are the only random states in use.
-            "random_states": random_states(self.device),
+            "random_states": states[0],
+            "random_states_of_others": states[1:],
         }
         state = self.state
         metrics = {
@@ -383,3 +430,8 @@ class Trainer:
         self.checkpoint_sizes = write_checkpoint(
             folder, self.model, record, {**self.about, "metrics": metrics}
         )
+
+
+def _blank(row: Tokens) -> Tokens:
+    """The first token of a row, and nothing to learn."""
+    return Tokens(row.example_id, row.ids[:1], (IGNORE,))

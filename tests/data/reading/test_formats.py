@@ -237,3 +237,25 @@ def test_bad_json_and_no_json(tmp_path: Path, content: str, message: str) -> Non
 )
 def test_bad_tables(tmp_path: Path, content: str, message: str) -> None:
     assert error_of(save(tmp_path / "f.csv", content)) == message
+
+
+def test_parquet_files_that_unpack_without_end_are_refused(tmp_path: Path) -> None:
+    def repeated(name: str, number: int, text: str) -> str:
+        numbers = pyarrow.array([0] * number, pyarrow.int32())
+        column = pyarrow.DictionaryArray.from_arrays(numbers, pyarrow.array([text]))
+        path = tmp_path / name
+        table = pyarrow.table({"instruction": column, "output": column})
+        parquet.write_table(table, path, compression="zstd")
+        return str(path)
+
+    many = repeated("many.parquet", 50_000, "a")
+    size = Path(many).stat().st_size
+    assert error_of(many) == (
+        f"many.parquet: broken Parquet file (50,000 rows in {size:,} bytes); copy or write it again"
+    )
+    long = repeated("long.parquet", 1000, "x" * 300_000)
+    assert Path(long).stat().st_size < 10_000
+    assert error_of(long) == (
+        "long.parquet: broken Parquet file (it unpacks to more than 1000 times its size); copy or "
+        "write it again"
+    )

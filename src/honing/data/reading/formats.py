@@ -42,6 +42,11 @@ KINDS = {
 }
 """What a file of this ending is taken to hold; another content is read too, and said."""
 
+MOST_EXPANSION = 1000
+FREE_CHARS = 1 << 28
+"""What a Parquet file may unpack to, in characters: so many times its bytes, and a quarter billion.
+One text that is meant a million times takes a few bytes there."""
+
 
 @dataclass(frozen=True)
 class Wishes:
@@ -261,6 +266,9 @@ def _open_parquet(path: Path, label: str) -> Found:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             columns = tuple(map(str, file.schema_arrow.names))
+            num_rows, num_bytes = file.metadata.num_rows, path.stat().st_size
+        if num_rows > max(MOST_EXPANSION, num_bytes):
+            raise ValueError(f"{num_rows:,} rows in {num_bytes:,} bytes")
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise _broken_parquet(label, error) from None
     return Found("Parquet", _parquet_rows(path, label), columns)
@@ -270,11 +278,15 @@ def _parquet_rows(path: Path, label: str) -> RawRows:
     import pyarrow.parquet
 
     number = 0
+    left = MOST_EXPANSION * path.stat().st_size + FREE_CHARS
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000):
+            for batch in file.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
                     number += 1
+                    left -= sum(len(value) for value in row.values() if isinstance(value, str))
+                    if left < 0:
+                        raise ValueError(f"it unpacks to more than {MOST_EXPANSION} times its size")
                     yield number, row
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _broken_parquet(label, error) from None

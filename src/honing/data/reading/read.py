@@ -17,6 +17,7 @@ from honing.data.reading.rows import read_row, remarks
 from honing.data.reading.shapes import check_mapping, find_layout, widen
 from honing.data.reading.source import SourceSpec, find_files, is_hub_id
 from honing.data.reading.text_file import check_encoding
+from honing.data.stored import example_writer, joined
 from honing.errors import UserError
 
 FIRST_ROWS = 100
@@ -40,7 +41,7 @@ class ReadRows:
     so, and each row with one inside a text. Nothing repaired, no key.
     """
 
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     num_rows: int
     dropped: tuple[DroppedRow, ...]
     repaired: dict[str, int]
@@ -55,35 +56,38 @@ def read_source(
     columns: Mapping[str, str] | None,
     encoding: str | None,
     group_by: str | None,
+    folder: Path | None = None,
 ) -> dict[str, ReadRows]:
     """Everything under `data.source`: {"all": rows} where it is not split yet, else the user's own
     splits under "train", "val" and "test" (train always, the others where given).
+
+    folder: where the examples lie afterwards; None keeps them in memory.
     """
     wishes = Wishes(dict(columns or {}), encoding, group_by)
     check_mapping(wishes.columns)
     check_encoding(encoding)
     if isinstance(source, str) and is_hub_id(source):
         return {
-            split: _join(split, [(label, _collect(label, found, wishes))])
+            split: _join(split, [(label, _collect(label, found, wishes, folder))])
             for split, (label, found) in open_hub(source).items()
         }
     parts: dict[str, list[tuple[str, ReadRows]]] = {}
     for file in find_files(source):
-        rows = _read_file(file.path, file.label, wishes)
+        rows = _read_file(file.path, file.label, wishes, folder)
         parts.setdefault(file.split, []).append((file.label, rows))
     return {split: _join(split, parts[split]) for split in parts}
 
 
-def _read_file(path: Path, label: str, wishes: Wishes) -> ReadRows:
+def _read_file(path: Path, label: str, wishes: Wishes, folder: Path | None) -> ReadRows:
     try:
-        return _collect(label, open_file(path, label, wishes), wishes)
+        return _collect(label, open_file(path, label, wishes), wishes, folder)
     except OSError as error:
         raise UserError(f"{label}: cannot be read ({error.strerror or shown(error)})") from error
 
 
-def _collect(label: str, found: Found, wishes: Wishes) -> ReadRows:
+def _collect(label: str, found: Found, wishes: Wishes, folder: Path | None) -> ReadRows:
     """All examples of one file. Rows are read as a stream; only the first ones are held."""
-    with closing(found.rows) as rows:
+    with closing(found.rows) as rows, closing(example_writer(folder)) as writer:
         head, objects = _first_rows(rows)
         if not head:
             raise UserError(f"{label} holds no rows; give a file with rows")
@@ -95,7 +99,7 @@ def _collect(label: str, found: Found, wishes: Wishes) -> ReadRows:
             )
         columns = dict.fromkeys(found.columns or chain.from_iterable(objects))
         layout = find_layout(list(columns), objects, wishes.columns, wishes.group_by, label)
-        examples, dropped, marks = [], [], Counter[str]()
+        dropped, marks = [], Counter[str]()
         for number, value in chain(head, rows):
             if isinstance(value, dict) and not value.keys() <= columns.keys():
                 new = [name for name in value if name not in columns]
@@ -104,13 +108,14 @@ def _collect(label: str, found: Found, wishes: Wishes) -> ReadRows:
             example_id = f"{label}:{number}"
             outcome, noticed = read_row(value, layout, example_id, number)
             if isinstance(outcome, Example):
-                examples.append(outcome)
+                writer.append(outcome)
                 marks.update(noticed)
             else:
                 dropped.append(DroppedRow(example_id, number, outcome))
+        examples = writer.finish()
     repaired = Counter(found.repaired) + Counter({k: marks[k] for k in ("CRLF", "NFD")})
     return ReadRows(
-        examples=tuple(examples),
+        examples=examples,
         num_rows=len(examples) + len(dropped),
         dropped=tuple(dropped),
         repaired=dict(repaired),
@@ -152,7 +157,7 @@ def _join(split: str, parts: Sequence[tuple[str, ReadRows]]) -> ReadRows:
         notes.append("; ".join(f"{label} is {rows.shape}" for label, rows in parts))
     repaired = sum((Counter(rows.repaired) for rows in files), Counter[str]())
     return ReadRows(
-        examples=tuple(chain.from_iterable(rows.examples for rows in files)),
+        examples=joined([rows.examples for rows in files]),
         num_rows=num_rows,
         dropped=dropped,
         repaired=dict(repaired),

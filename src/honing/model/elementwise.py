@@ -1,0 +1,55 @@
+"""Element-wise parts of a block, each as one function that passes over its numbers few times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu
+
+
+def rms_norm(x: Tensor, factor: Tensor, epsilon: float) -> Tensor:
+    """x / √(mean(x²) + epsilon) · factor (Zhang and Sennrich 2019); the factor does not learn.
+
+    x: (…, H); factor: (H,), of the same type, float32 or wider.
+    """
+    normed: Tensor = _RmsNorm.apply(x, factor, epsilon)  # type: ignore[no-untyped-call]
+    return normed
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) · up (Shazeer 2020); keeps its two inputs and computes silu(gate) again."""
+    inner: Tensor = _SwiGlu.apply(gate, up)  # type: ignore[no-untyped-call]
+    return inner
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor, epsilon: float) -> Tensor:
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        inverse = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, factor, inverse)
+        normed: Tensor = x * inverse
+        return normed.mul_(factor)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
+        x, factor, inverse = ctx.saved_tensors
+        scaled = upstream[0] * factor
+        along = torch.linalg.vecdot(scaled, x).unsqueeze(-1)
+        along.mul_(inverse.pow(3)).div_(-x.shape[-1])
+        return scaled.mul_(inverse).addcmul_(x, along), None, None
+
+
+class _SwiGlu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        grad_gate: Tensor = torch.ops.aten.silu_backward(upstream[0] * up, gate)
+        return grad_gate, silu(gate).mul_(upstream[0])

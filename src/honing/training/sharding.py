@@ -1,0 +1,34 @@
+"""A base that does not fit one device: the weights of its blocks, divided among the processes."""
+
+from __future__ import annotations
+
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from honing.errors import UserError
+from honing.model.forward import plain_model
+from honing.model.load import Model
+from honing.training.processes import Processes
+
+
+def shard_base(model: Model, processes: Processes, device: str) -> Model:
+    """Leave each process its part of every block's weights, and move all to the device.
+
+    A block's weights come together while it computes and part again (FSDP2, Zhao et al. 2023), so
+    all processes must go through the blocks equally often. Adapters, embeddings and head stay
+    whole in each. model: on the CPU, with its adapters attached.
+    Raises UserError where transformers does not say what a block of this model is.
+    """
+    plain = plain_model(model)
+    names = plain._no_split_modules or ()
+    blocks = [module for module in plain.modules() if type(module).__name__ in names]
+    if not blocks:
+        raise UserError(
+            f"train.shard_base: the blocks of models of type {plain.config.model_type} are not "
+            "known; use train.shard_base=false"
+        )
+    adapters = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    mesh = init_device_mesh(device, (processes.number,))
+    for block in blocks:
+        fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=adapters)
+    return model.to(device)

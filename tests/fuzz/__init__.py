@@ -1,0 +1,1 @@
+"""Files from strangers: malformed, hostile, or both."""

@@ -1,0 +1,35 @@
+"""Element-wise parts equal the plain operations, and their gradients finite differences."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import silu
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from honing.model.elementwise import rms_norm, swiglu
+
+
+def test_rms_norm_of_two_families() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(4, 5, 16), torch.randn(16)
+    llama, gemma = LlamaRMSNorm(16, 1e-5), GemmaRMSNorm(16, 1e-5)
+    for norm in (llama, gemma):
+        norm.weight.data.copy_(weight)
+    torch.testing.assert_close(rms_norm(x, weight, 1e-5), llama(x))
+    torch.testing.assert_close(rms_norm(x, 1.0 + weight, 1e-5), gemma(x))
+
+
+def test_gradient_of_rms_norm() -> None:
+    torch.manual_seed(1)
+    x = torch.randn(3, 2, 8, dtype=torch.float64, requires_grad=True)
+    factor = torch.randn(8, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: rms_norm(x, factor, 1e-3), (x,))
+
+
+def test_swiglu() -> None:
+    torch.manual_seed(2)
+    gate, up = torch.randn(3, 8), torch.randn(3, 8)
+    assert torch.equal(swiglu(gate, up), silu(gate) * up)
+    inputs = [t.double().requires_grad_() for t in (gate, up)]
+    assert torch.autograd.gradcheck(swiglu, inputs)

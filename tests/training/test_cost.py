@@ -1,0 +1,135 @@
+"""The stage behind `honing plan`: real steps are timed, and nothing is left changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import honing.training.cost
+from honing.cli import main
+from honing.config import Config
+from honing.errors import UserError
+from honing.model.device import peak_memory_bytes
+from honing.model.lora import adapter_weights, attach_lora
+from honing.training.cost import Cost, format_cost, measure_cost, plan
+from honing.training.trainer import Trainer
+from tests.runs import contents_below, qa_rows, save_rows, small_config
+from tests.tiny import PAIRS, encoded, tiny_model, train_settings
+
+ROWS = encoded(PAIRS)
+LENGTHS = [len(row.ids) for row in ROWS]
+
+
+@pytest.fixture
+def config(tiny_base: Path, tmp_path: Path) -> Config:
+    rows = save_rows(tmp_path / "rows.jsonl", qa_rows())
+    return small_config(tiny_base, rows, tmp_path / "out", "data.val_fraction=0.2")
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def too_little() -> float:
+    """GB: four fifths of what this process has taken already."""
+    return 0.8 * peak_memory_bytes("cpu") / 1e9
+
+
+def trainer(**settings: Any) -> Trainer:
+    model = attach_lora(tiny_model("llama"), Config().lora, seed=0)
+    chosen = train_settings(epochs=3, global_batch_size=4, packing=True, **settings)
+    return Trainer(model, ROWS, ROWS[:3], chosen, seed=1, packing_is_checked=True)
+
+
+def config_of(made: Trainer) -> Config:
+    return Config().model_copy(update={"device": "cpu", "train": made.settings})
+
+
+def test_a_plan_writes_nothing(config: Config, tmp_path: Path) -> None:
+    before = contents_below(tmp_path)
+    cost = plan(config, quiet)
+    assert contents_below(tmp_path) == before
+    assert cost.fits
+    assert (cost.num_steps, cost.advice) == (6, ())
+
+
+def test_counts_of_the_whole_training() -> None:
+    made = trainer()
+    cost = measure_cost(made, config_of(made))
+    assert (cost.num_steps, cost.num_tokens) == (6, 3 * sum(LENGTHS))
+    assert cost.num_timed_steps == 2, "all of the first epoch's"
+    assert cost.row_tokens == max(sum(LENGTHS[i] for i in step) for step in first_epoch(made))
+    assert cost.training_seconds == pytest.approx(cost.num_tokens / cost.tokens_per_s)
+
+
+def first_epoch(made: Trainer) -> list[Any]:
+    from honing.data.pack import epoch_order, steps_of_epoch
+
+    return steps_of_epoch(epoch_order(len(ROWS), made.seed, 0), 4)
+
+
+def test_a_training_after_a_plan_is_the_same_to_the_bit() -> None:
+    adapters = []
+    for planned in (False, True):
+        made = trainer(learning_rate=1e-2)
+        torch.manual_seed(7)
+        if planned:
+            measure_cost(made, config_of(made))
+        made.train()
+        adapters.append(adapter_weights(made.model))
+    assert all(torch.equal(adapters[0][name], tensor) for name, tensor in adapters[1].items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "number"),
+    [({}, 4), ({"eval_every": 2}, 4), ({"eval_every": 4}, 3), ({"max_steps": 3}, 3)],
+)
+def test_validations_are_counted(
+    settings: dict[str, Any], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(honing.training.cost, "_validation_seconds", lambda _: 10.0)
+    made = trainer(**settings)
+    assert measure_cost(made, config_of(made)).validation_seconds == 10.0 * number
+    made.train()
+    # The base's is the first; then as the loop itself measured.
+    logged = sum(epoch.val_loss is not None for epoch in made.state.history)
+    assert number >= logged + 1
+
+
+def test_what_does_not_fit_gets_advice(config: Config) -> None:
+    limit = too_little()
+    limited = config.train.model_copy(update={"memory_limit": limit})
+    cost = plan(config.model_copy(update={"train": limited}), quiet)
+    assert not cost.fits
+    assert cost.available_bytes == int(limit * 1e9)
+    assert cost.advice[-1] == "a smaller model.base"
+    assert "DOES NOT FIT" in format_cost(cost)
+
+
+def test_what_cannot_begin_to_fit_is_refused(config: Config) -> None:
+    limited = config.train.model_copy(update={"memory_limit": 0.001})
+    with pytest.raises(UserError, match=r"^plan: the longest micro-batch, \d+ tokens, needs some"):
+        plan(config.model_copy(update={"train": limited}), quiet)
+
+
+def test_what_is_said() -> None:
+    cost = Cost(90, 6000, 50.0, 120.0, 30.0, 2 * 10**9, 8 * 10**9, 412, 3, ())
+    assert format_cost(cost) == (
+        "  memory: 2.00 of 8.00 GB: fits (measured at the longest row, 412 tokens)\n"
+        "  time: 2 min for 6,000 tokens at 50 a second, and 30 s of validation "
+        "(3 of 90 steps timed)"
+    )
+
+
+def test_the_command(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = save_rows(tmp_path / "rows.jsonl", qa_rows())
+    written = tmp_path / "c.yaml"
+    written.write_text(f"model:\n  base: {tiny_base}\ndata:\n  source: {rows}\n", encoding="utf-8")
+    assert main(["plan", str(written), "device=cpu", "data.max_length=64"]) == 0
+    assert f"Next: honing train {written} device=cpu data.max_length=64" in capsys.readouterr().out
+    limited = [f"train.memory_limit={too_little()}", "device=cpu", "data.max_length=64"]
+    assert main(["plan", str(written), *limited]) == 1
+    assert "DOES NOT FIT" in capsys.readouterr().out
