@@ -94,7 +94,7 @@ def test_number_of_steps(settings: dict[str, Any], num_steps: int) -> None:
 def test_every_row_is_learnt_from_once_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer(val=[])
     seen: list[list[str]] = []
-    plan = made._batches
+    plan = made.batches
 
     def watch(rows: Any, lengths: Any, members: Any) -> Any:
         seen.append([ROWS[index].example_id for index in members])

@@ -13,11 +13,10 @@ twin (19 pairs of gsm8k are above 0.7).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 
@@ -194,14 +193,14 @@ def similarity(questions: Questions, a: int, b: int) -> float:
 class SignatureTable:
     """Signatures of distinct subjects, kept from the split for the audit, which needs them again.
 
-    folder: where they lie, memory-mapped; None keeps them in memory.
+    folder: where they lie; None keeps them in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._common: frozenset[str] | None = None
         self._keys: Hashes = np.empty(0, np.uint64)  # ascending
-        self._places: Bytes = np.empty((0, NUM_PLACES), np.uint8)
+        self._places: Bytes | Path = np.empty((0, NUM_PLACES), np.uint8)
         self._has_ngrams: Bools = np.empty(0, np.bool_)
 
     def signatures_of(self, questions: Questions, rows: Ints) -> tuple[Bytes, Bools]:
@@ -210,20 +209,26 @@ class SignatureTable:
         if self._common != questions.common or not np.isin(keys, self._keys).all():
             self._make(questions, rows)
         at = np.searchsorted(self._keys, keys)
-        return self._places[at], self._has_ngrams[at]
+        places = self._places
+        if isinstance(places, Path):
+            # Mapped for this line alone: what is mapped and touched counts as memory.
+            return _mapped(places, len(self._keys), "r")[at], self._has_ngrams[at]
+        return places[at], self._has_ngrams[at]
 
     def _make(self, questions: Questions, rows: Ints) -> None:
         self._keys, first = np.unique(questions.subject_keys[rows], return_index=True)
         self._common = questions.common
         subjects = (questions.subjects[row] for row in rows[first].tolist())
-        shape = len(first), NUM_PLACES
         if self._folder is None:
-            self._places = np.empty(shape, np.uint8)
+            places = self._places = np.empty((len(first), NUM_PLACES), np.uint8)
         else:
-            # A name of its own each time: the former file may still be mapped.
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                self._places = np.memmap(file.name, np.uint8, "w+", shape=shape)
-        self._has_ngrams = fill_signatures(self._places, subjects, self._common)
+            self._places = self._folder / "signatures"
+            places = _mapped(self._places, len(first), "w+")
+        self._has_ngrams = fill_signatures(places, subjects, self._common)
+
+
+def _mapped(path: Path, num_rows: int, mode: Literal["r", "w+"]) -> Bytes:
+    return np.memmap(path, np.uint8, mode, shape=(num_rows, NUM_PLACES))
 
 
 def join_near(heads: Ints, questions: Questions, table: SignatureTable) -> Ints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -168,7 +169,7 @@ def encode_examples(
 
     folder: where the tokens lie afterwards; None keeps them in memory.
     """
-    kept: list[int] = []
+    kept = array("q")
     dropped: list[DroppedRow] = []
     with closing(token_writer(folder)) as writer:
         encoded = encode_each(examples, text, data.supervise, data.max_length)
