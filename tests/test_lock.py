@@ -142,7 +142,7 @@ def test_a_training_holds_its_folder_until_its_end(
 
         return second
 
-    for name in ("_load_parts", "write_report"):
+    for name in ("load_parts", "write_report"):
         monkeypatch.setattr(stage, name, then(getattr(stage, name)))
     train(config, say=lambda _: None)
     assert len(refused) == 2
