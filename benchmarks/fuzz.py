@@ -77,11 +77,12 @@ def work(kind: str, start: int, stop: int, seed: int, folder: Path) -> Fuzzed:
     most = psutil.Process().memory_info().vms + (MOST_MB << 20)
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGPROF, stop_it)
-    done = Fuzzed(kind, stop - start)
+    done = Fuzzed(kind)
     from tests.fuzz.targets import tried
 
     for number in range(start, stop):
-        (folder / "at").write_text(str(number))
+        done.number = number - start
+        (folder / "at").write_text(json.dumps(asdict(done)))
         content = target.make(random.Random(f"{seed}:{kind}:{number}"))
         place, began = folder / "input", time.process_time()
         signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)  # of computing, not of a busy machine
@@ -93,6 +94,7 @@ def work(kind: str, start: int, stop: int, seed: int, folder: Path) -> Fuzzed:
             setattr(done, outcome, getattr(done, outcome) + 1)
         else:
             done.wrong.append((number, outcome))
+    done.number = stop - start
     done.grown_mb = peak_mb() - peak
     return done
 
@@ -173,10 +175,12 @@ def fuzz(kind: str, number: int, seed: int) -> Fuzzed:
             at = folder / "at"
             if not at.exists():
                 raise RuntimeError(f"{kind}: no input was tried: {out[-2000:]}")
-            broken = int(at.read_text())
-        total.wrong.append((broken, f"the process ended with {status}"))
-        total.number += broken + 1 - start
-        start = broken + 1
+            before = json.loads(at.read_text())
+        add(total, before)
+        start += before["number"]
+        total.wrong.append((start, f"the process ended with {status}"))
+        total.number += 1
+        start += 1
     return total
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from honing.cli import main
 from honing.errors import CheckFailed, UserError
-from honing.terminal import MOST_CHARS, guarded, one_line, visible
+from honing.terminal import MOST_CHARS, guarded, one_line, silenced, visible
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,14 @@ def test_the_command_line_guards_terminals_and_not_pipes(
     assert shown.splitlines()[-1] == "\\x1b[2J end"
     print("\x1b[2J", end="", flush=True)
     assert capfd.readouterr().out == "\x1b[2J"
+
+
+def test_what_is_written_past_python_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+    print("before")
+    with pytest.raises(ValueError, match="inside"), silenced():
+        os.write(1, b"from below")
+        os.write(2, b"a panic")
+        raise ValueError("inside")
+    os.write(1, b"after")
+    os.write(2, b"error")
+    assert capfd.readouterr() == ("before\nafter", "error")

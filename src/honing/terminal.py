@@ -6,7 +6,11 @@ Files and pipes get every text as it is; only what a person reads on a terminal 
 from __future__ import annotations
 
 import io
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 MOST_CHARS = 2000
@@ -54,3 +58,22 @@ def guarded(stream: TextIO) -> TextIO:
     if isinstance(stream, _Terminal) or not isinstance(stream, io.TextIOWrapper):
         return stream
     return _Terminal(stream.buffer, stream.encoding, errors="replace", line_buffering=True)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Nowhere goes what libraries in Rust write past Python: keys of a stranger's file with all
+    their control characters, and the trace of a panic, which is an error here all the same."""
+    saved: dict[int, int] = {}
+    with open(os.devnull, "wb") as nowhere:
+        for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+            with suppress(OSError, ValueError):  # one that is closed
+                stream.flush()
+                saved[number] = os.dup(number)
+                os.dup2(nowhere.fileno(), number)
+        try:
+            yield
+        finally:
+            for number, own in saved.items():
+                os.dup2(own, number)
+                os.close(own)

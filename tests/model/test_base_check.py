@@ -11,7 +11,14 @@ from transformers import AutoConfig
 
 from honing.errors import UserError
 from honing.model import base_check
-from honing.model.base_check import Refused, check_config, check_files, check_size, config_of
+from honing.model.base_check import (
+    Refused,
+    check_config,
+    check_files,
+    check_size,
+    check_tokenizer,
+    config_of,
+)
 from honing.model.load import Base, load_model
 from tests.tiny import save_tiny_base
 
@@ -88,3 +95,50 @@ def test_the_configuration_as_it_stands(base: Path, tmp_path: Path) -> None:
     assert config_of(arguments)["hidden_size"] == 32
     (base / "config.json").write_text("{")
     assert config_of(arguments) == {}
+
+
+def tokenizer_file(folder: Path, prefix: str | None, merges: list[Any]) -> Path:
+    model = {"type": "BPE", "continuing_subword_prefix": prefix, "merges": merges}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model}), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("merges", [["a ##b", "##b ##c"], [["a", "##b"]], []])
+def test_merges_that_have_the_prefix(merges: list[Any], tmp_path: Path) -> None:
+    check_tokenizer(tokenizer_file(tmp_path, "##", merges))
+
+
+@pytest.mark.parametrize("prefix", [None, ""])
+def test_merges_without_a_prefix(prefix: str | None, tmp_path: Path) -> None:
+    check_tokenizer(tokenizer_file(tmp_path, prefix, ["a b"]))
+
+
+def test_a_merge_that_would_be_cut_in_the_wrong_place(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as caught:
+        check_tokenizer(tokenizer_file(tmp_path, "##", ["a ##b", "a 가"]))
+    assert str(caught.value) == (
+        "its tokenizer.json merges 'a' and '가', which does not begin with its "
+        "continuing_subword_prefix '##'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prefix", "merges", "problem"),
+    [
+        ("##", [["a", "##b"], "c ##d"], None),
+        (None, [["a", "b"]], None),
+        ("", [["a", "b"]], None),
+        ("##", ["a ##b", "c d"], "merges 'c' and 'd', which does not begin with"),
+        ("##", [["a", "b"]], "merges 'a' and 'b', which does not begin with"),
+    ],
+)
+def test_merges_that_would_end_the_process(
+    prefix: str | None, merges: list[Any], problem: str | None, tmp_path: Path
+) -> None:
+    model = {"type": "BPE", "continuing_subword_prefix": prefix, "merges": merges}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    if problem is None:
+        check_tokenizer(tmp_path)
+        return
+    with pytest.raises(Refused, match=problem):
+        check_tokenizer(tmp_path)

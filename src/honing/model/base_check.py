@@ -6,6 +6,8 @@ end, attention from a package on the Hub that is fetched and run.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,26 @@ def check_files(folder: Path) -> None:
                 f"its weights are in {pickles[0]}, a format that can run code when it is read; "
                 "save them as safetensors"
             )
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Look for merges that the tokenizers library would cut in the wrong place, which ends the
+    whole process. Raises Refused, and OSError or ValueError where it cannot be read."""
+    content = (folder / "tokenizer.json").read_bytes()
+    if not _PREFIX.search(content):  # spares parsing some megabytes
+        return
+    model = json.loads(content)["model"]
+    prefix = model["continuing_subword_prefix"]
+    for merge in model.get("merges") or ():
+        first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
+        if not second.startswith(prefix):
+            raise Refused(
+                f"its tokenizer.json merges {first!r} and {second!r}, which does not begin with "
+                f"its continuing_subword_prefix {prefix!r}"
+            )
+
+
+_PREFIX = re.compile(rb'"continuing_subword_prefix"\s*:\s*"[^"]')
 
 
 def check_size(folder: Path, config: Any) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,9 +30,17 @@ from honing.data.template import Template
 from honing.data.text_model import TextModel
 from honing.errors import UserError
 from honing.hub import hub_is_reachable, use_cache_if_unreachable
-from honing.model.base_check import Refused, check_config, check_files, check_size, config_of
+from honing.model.base_check import (
+    Refused,
+    check_config,
+    check_files,
+    check_size,
+    check_tokenizer,
+    config_of,
+)
 from honing.model.gguf import converted_folder
 from honing.model.token_bytes import token_bytes
+from honing.terminal import silenced
 
 Model = Any
 """A transformers model, with or without PEFT's layers in it: typed in neither library."""
@@ -112,7 +120,11 @@ def _packaged_file(name: str) -> Path:
 def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
     """The tokenizer of a base. Raises UserError where there is none, or one without an EOS."""
     _check(base)
-    tokenizer = _load(AutoTokenizer, base, "tokenizer")
+    if base.is_local and (Path(base.location) / "tokenizer.json").is_file():
+        with _in_one_line(base, "tokenizer"):
+            check_tokenizer(Path(base.location))
+    with silenced():
+        tokenizer = _load(AutoTokenizer, base, "tokenizer")
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"model.base: {base.name}: its tokenizer names no end-of-text token (eos_token), "
@@ -204,7 +216,8 @@ def text_encoder(tokenizer: PreTrainedTokenizerBase) -> TextEncoder:
             plain.no_truncation()
             plain.no_padding()
             plain.encode_special_tokens = literal
-            found = plain.encode_batch_fast(list(texts), add_special_tokens=False)
+            with _tokenising(tokenizer):
+                found = plain.encode_batch_fast(list(texts), add_special_tokens=False)
             return [encoding.ids for encoding in found]
         options = {"add_special_tokens": False, "split_special_tokens": literal}
         encoded = _tokenised(tokenizer, list(texts), return_attention_mask=False, **options)
@@ -227,10 +240,13 @@ def _plain_backend(tokenizer: PreTrainedTokenizerBase) -> Any:
 
 
 def _tokenised(tokenizer: PreTrainedTokenizerBase, texts: Any, **options: Any) -> Any:
-    """Ids of texts. A tokenizer.json that loads may still be wrong, and fail on some text."""
-    named = Base(tokenizer.name_or_path, tokenizer.name_or_path, True)
-    with _in_one_line(named, "tokenizer"):
+    with _tokenising(tokenizer):
         return tokenizer(texts, verbose=False, **options)
+
+
+def _tokenising(tokenizer: PreTrainedTokenizerBase) -> AbstractContextManager[None]:
+    """A tokenizer.json that loads may still be wrong, and fail on some text."""
+    return _in_one_line(Base(tokenizer.name_or_path, tokenizer.name_or_path, True), "tokenizer")
 
 
 def chat_renderer(tokenizer: PreTrainedTokenizerBase, chat_template: str) -> ChatRenderer:
