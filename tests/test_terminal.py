@@ -84,12 +84,17 @@ def test_the_command_line_guards_terminals_and_not_pipes(
     assert capfd.readouterr().out == "\x1b[2J"
 
 
-def test_what_is_written_past_python_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
-    print("before")
-    with pytest.raises(ValueError, match="inside"), silenced():
+def fails_from_below() -> None:
+    with silenced():
         os.write(1, b"from below")
         os.write(2, b"a panic")
         raise ValueError("inside")
+
+
+def test_what_is_written_past_python_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
+    print("before")
+    with pytest.raises(ValueError, match="inside"):
+        fails_from_below()
     os.write(1, b"after")
     os.write(2, b"error")
     assert capfd.readouterr() == ("before\nafter", "error")

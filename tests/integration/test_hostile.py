@@ -94,7 +94,6 @@ def test_a_tokenizers_own_code_is_not_run(base: Path, tmp_path: Path) -> None:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 def test_a_tokenizers_keys_steer_no_terminal(base: Path, capfd: pytest.CaptureFixture[str]) -> None:
     token = {"content": "<|end|>", "special": True, "\x1b[31mred": 1}
     changed(base / "tokenizer_config.json", added_tokens_decoder={"0": token})
@@ -102,6 +101,7 @@ def test_a_tokenizers_keys_steer_no_terminal(base: Path, capfd: pytest.CaptureFi
     assert "red" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
 def test_kernels_from_the_hub_are_not_fetched(key: str, base: Path) -> None:
     changed(base / "config.json", **{key: "somebody/kernels"})
     error = try_to_open(base)
