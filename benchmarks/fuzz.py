@@ -186,15 +186,18 @@ def fuzz(kind: str, number: int, seed: int) -> Fuzzed:
 
 def watched(command: list[str], at: Path) -> tuple[int, str]:
     """Exit status and output; a process that stays at one input is ended."""
+    import psutil
+
     with tempfile.TemporaryFile("w+") as out, open(os.devnull, "w") as nowhere:
         errors = out if os.environ.get("FUZZ_VERBOSE") else nowhere
         child = subprocess.Popen(command, stdout=out, stderr=errors, cwd=ROOT)
-        input_number, waited = "", 0
+        process, before, waited = psutil.Process(child.pid), "", 0
         while child.poll() is None:
             time.sleep(0.5)
-            # Counted in looks: a clock goes on while a machine pauses this process.
+            # Counted in looks, and only while it runs: a busy machine may pause either of us.
             now = at.read_text() if at.exists() else ""
-            input_number, waited = now, waited + 1 if now == input_number else 0
+            if process.status() != psutil.STATUS_STOPPED:
+                before, waited = now, waited + 1 if now and now == before else 0
             if waited > 2 * MOST_LOOKS_S:
                 child.kill()
                 child.wait()
