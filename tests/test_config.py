@@ -46,7 +46,7 @@ DEFAULTS: dict[str, Any] = {
         "epochs": 3,
         "global_batch_size": 16,
         "micro_batch_size": "auto",
-        "learning_rate": 2.0e-4,
+        "learning_rate": 1.0e-3,
         "weight_decay": 0.01,
         "warmup_ratio": 0.05,
         "warmup_steps": None,

@@ -382,7 +382,7 @@ def test_long_overrides_are_shown_in_one_short_line() -> None:
 def test_a_dumped_configuration_writes_every_value_out(tmp_path: Path) -> None:
     lines = dump_config(Config(output_dir="결과")).splitlines()
     assert lines[:4] == ["output_dir: 결과", "seed: 42", "device: auto", "model:"]
-    assert "  learning_rate: 0.0002" in lines
+    assert "  learning_rate: 0.001" in lines
     assert "  max_steps: null" in lines
 
 

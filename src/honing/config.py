@@ -158,7 +158,7 @@ class TrainConfig(Section):
     """Examples in one optimizer step."""
     micro_batch_size: Auto | PositiveInt = "auto"
     """Examples computed at once; a step adds up as many micro-batches as it needs."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2.0e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0e-3
     """Highest learning rate, reached at the end of the warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW's decoupled weight decay."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from honing.model.dropout import use_cheap_dropout
-from honing.model.fast_forms import FORMS, use_fast_forms
+from honing.model.fast_forms import FORMS, describe_forms, use_fast_forms
 from tests.tiny import ARCHITECTURES, adapted_model, fill_lora_b
 
 TAKEN: dict[str, dict[str, int]] = {
@@ -117,3 +117,9 @@ def test_what_is_not_recognised_stays() -> None:
     learning = nn.Linear(4, 4)
     assert use_fast_forms(learning) == Counter()
     assert "forward" not in vars(norm) | vars(learning)
+
+
+def test_the_user_is_told_what_is_faster_and_what_is_not() -> None:
+    taken = Counter({"products": 15, "norms": 5})
+    assert describe_forms(taken).startswith("Fast forms: 15 products, 5 norms (")
+    assert describe_forms(Counter()).startswith("Fast forms: none fits this kind of model")

@@ -76,7 +76,7 @@ def test_a_warm_up_as_long_as_the_training_ends_at_the_peak() -> None:
 
 def test_the_first_drafts_schedule() -> None:
     """150 steps, 100 of them warm-up, as its author set it."""
-    train = TrainConfig(warmup_steps=100)
+    train = TrainConfig(warmup_steps=100, learning_rate=2e-4)
     assert learning_rate(0, 150, train) == pytest.approx(2e-6, rel=1e-12)
     assert learning_rate(99, 150, train) == 2e-4
     assert learning_rate(125, 150, train) == pytest.approx(1e-4, rel=1e-12)

@@ -135,7 +135,7 @@ def test_what_is_unusual_is_said() -> None:
 def test_what_the_terminal_shows() -> None:
     end = [
         "Settings: rank 8, alpha 16, dropout 0.05, 3 epochs of 16 examples a step, "
-        "rate 0.0002 (cosine), auto, seed 7",
+        "rate 0.001 (cosine), auto, seed 7",
         "Written outputs/config.yaml",
         "Written outputs/checkpoints/final",
         "Use outputs/checkpoints/best",

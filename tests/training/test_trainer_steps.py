@@ -108,7 +108,7 @@ def test_rate_that_each_step_is_made_with(scheduler: str) -> None:
     settings = train_settings(scheduler=scheduler, warmup_steps=2)
     assert used == [learning_rate(step, 6, settings) for step in range(6)]
     assert recorder.rates == used
-    assert used[:2] == [1e-4, 2e-4]
+    assert used[:2] == [5e-4, 1e-3]
 
 
 def test_optimizer_holds_the_adapters_and_its_settings() -> None:

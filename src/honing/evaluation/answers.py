@@ -16,6 +16,7 @@ from honing.errors import UserError
 from honing.evaluation.perplexity import RowLoss, row_losses
 from honing.generation.answer import Answer, answer_each, to_answer
 from honing.generation.open_model import OpenModel
+from honing.model.packed import packed_products
 from honing.run import cannot_write
 from honing.training.processes import Processes
 
@@ -68,12 +69,13 @@ def answer_rows(
         ) as bar:
             bar.update(len(answers))
             asked = [questions[place] for place in left]
-            for (number, _), ids in answer_each(opened, asked, settings):
-                place = left[number]
-                name = questions[place].example_id
-                answers[place] = to_answer(opened, name, 0, ids, settings)
-                _write(file, {"answers": {place: asdict(answers[place])}})
-                bar.update(1)
+            with packed_products(opened.model):
+                for (number, _), ids in answer_each(opened, asked, settings):
+                    place = left[number]
+                    name = questions[place].example_id
+                    answers[place] = to_answer(opened, name, 0, ids, settings)
+                    _write(file, {"answers": {place: asdict(answers[place])}})
+                    bar.update(1)
     for more_losses, more_answers in processes.gathered((losses, answers)):
         losses, answers = losses | more_losses, answers | more_answers
     order = range(len(rows))

@@ -14,6 +14,7 @@ from honing.generation.open_model import OpenModel, answering_config, open_model
 from honing.generation.questions import question_from_text
 from honing.generation.scripts import script_lock
 from honing.generation.stream import SyllableStream
+from honing.model.packed import packed_products
 
 HELP = "Type a message; /new starts afresh, /quit (or Ctrl-D) ends."
 
@@ -43,6 +44,11 @@ def chat(
     for note in opened.notes:
         print(f"note: {note}", file=sys.stderr)
     print(f"{model}: {opened.adapter or 'the base, no adapter'}. {HELP}", file=sys.stderr)
+    with packed_products(opened.model):
+        _talk(opened, settings)
+
+
+def _talk(opened: OpenModel, settings: GenerateConfig) -> None:
     turns: list[Turn] = []
     while True:
         try:

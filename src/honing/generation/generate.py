@@ -15,6 +15,7 @@ from honing.config import Config
 from honing.generation.answer import Answer, Statistics, answer_questions, encode_for_answering
 from honing.generation.open_model import OpenModel, answering_config, open_model
 from honing.generation.questions import Question
+from honing.model.packed import packed_products
 from honing.run import write_text
 
 
@@ -88,7 +89,8 @@ def generate(
     encoded = encode_for_answering(opened, [q.example for q in questions], settings)
     total = len(questions) * settings.num_answers
     hidden = not show_progress or total == 1
-    with tqdm(total=total, unit="answer", disable=hidden, dynamic_ncols=True) as bar:
+    bar = tqdm(total=total, unit="answer", disable=hidden, dynamic_ncols=True)
+    with bar, packed_products(opened.model):
         answers, statistics = answer_questions(opened, encoded, settings, lambda: bar.update(1))
     adapter = None if opened.adapter is None else str(opened.adapter)
     return Generated(

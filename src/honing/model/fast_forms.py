@@ -45,6 +45,14 @@ def use_fast_forms(model: Model, forms: Iterable[str] | None = None) -> Counter[
     return taken
 
 
+def describe_forms(taken: Counter[str]) -> str:
+    """One line for the user: how much of the model is computed in a faster form."""
+    if not taken:
+        return "Fast forms: none fits this kind of model; all of it is computed as it stands"
+    parts = ", ".join(f"{number} {form}" for form, number in taken.items())
+    return f"Fast forms: {parts} (train.fast_forms=false computes all as it stands)"
+
+
 # Products
 
 

@@ -103,22 +103,24 @@ class _AdaptedProduct(torch.autograd.Function):
         mask = None
         if rate > 0.0:
             mask = keep_mask(lines.numel(), rate, lines.device).view_as(lines)
-        thin = _masked(lines, mask) @ A.t()
+        thin = product(_masked(lines, mask), A)
         ctx.scale = scale / (1.0 - rate)
         thin *= ctx.scale
         ctx.save_for_backward(lines, weight, A, B, thin, mask)
-        return product(lines, weight, bias, add=thin @ B.t())
+        return product(lines, weight, bias, add=product(thin, B))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         lines, weight, A, B, thin, mask = ctx.saved_tensors
         (gradient,) = upstream
-        to_thin = (gradient @ B).mul_(ctx.scale)
-        grad_A = to_thin.t() @ _masked(lines, mask)
-        grad_B = gradient.t() @ thin
+        to_thin = product(gradient, B.t()).mul_(ctx.scale)
+        grad_A = product(to_thin.t(), _masked(lines, mask).t())
+        grad_B = product(
+            thin.t(), gradient.t()
+        ).t()  # as gradientᵀ·thin it would take thrice as long
         grad_x = None
         if ctx.needs_input_grad[0]:
-            low = to_thin @ A
+            low = product(to_thin, A.t())
             if mask is not None:
                 low *= mask
             grad_x = product(gradient, weight.t(), add=low)

@@ -31,7 +31,7 @@ from honing.model.device import (
     set_seed,
 )
 from honing.model.dropout import use_cheap_dropout
-from honing.model.fast_forms import use_fast_forms
+from honing.model.fast_forms import describe_forms, use_fast_forms
 from honing.model.forward import (
     head_of,
     hidden_states,
@@ -138,7 +138,7 @@ class Trainer:
         if self.device == "cpu":
             use_cheap_dropout(self.model)
         if self.device == "cpu" and self.settings.fast_forms:
-            use_fast_forms(self.model)
+            self.progress.say(describe_forms(use_fast_forms(self.model)))
         self.head = head_of(self.model)
         self.parameters = [parameter for _, parameter in trainable_parameters(self.model)]
         self.optimizer = torch.optim.AdamW(
