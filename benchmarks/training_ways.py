@@ -29,13 +29,13 @@ def steps_of(rows: list[Row]) -> list[list[Row]]:
     return [rows[i : i + STEP_EXAMPLES] for i in range(0, len(rows), STEP_EXAMPLES)]
 
 
-def loaded(folder: Path) -> Any:
-    """The base with the adapter on it, all dropout off."""
+def loaded(folder: Path, dtype: str = "float32") -> Any:
+    """The base with the adapter on it, all dropout off; dtype: of the base alone."""
     import peft
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype=getattr(torch, dtype))
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -46,7 +46,9 @@ def loaded(folder: Path) -> Any:
     return peft.PeftModel.from_pretrained(model, str(folder / "adapter"), is_trainable=True)
 
 
-def train_honing(folder: Path, rows: list[Row], **settings: Any) -> dict[str, Any]:
+def train_honing(
+    folder: Path, rows: list[Row], dtype: str = "float32", **settings: Any
+) -> dict[str, Any]:
     from honing.config import TrainConfig
     from honing.data.encode import Tokens
     from honing.training.trainer import Trainer
@@ -65,7 +67,7 @@ def train_honing(folder: Path, rows: list[Row], **settings: Any) -> dict[str, An
         **settings,
     )
     longest = max(len(row.ids) for row in tokens)
-    trainer = Trainer(loaded(folder), tokens, (), train, seed=1, max_length=longest)
+    trainer = Trainer(loaded(folder, dtype), tokens, (), train, seed=1, max_length=longest)
     losses, seconds = [], []
     for start in range(0, len(tokens), STEP_EXAMPLES):
         before = trainer.state.epoch_totals.loss_nats
@@ -106,7 +108,11 @@ def train_plain(folder: Path, rows: list[Row]) -> dict[str, Any]:
 
 
 def train_trl(
-    folder: Path, rows: list[Row], micro_batch_size: int, gradient_checkpointing: bool
+    folder: Path,
+    rows: list[Row],
+    micro_batch_size: int,
+    gradient_checkpointing: bool,
+    bf16: bool = False,
 ) -> dict[str, Any]:
     import trl
     from datasets import Dataset
@@ -136,7 +142,7 @@ def train_trl(
             per_device_train_batch_size=micro_batch_size,
             gradient_accumulation_steps=STEP_EXAMPLES // micro_batch_size,
             gradient_checkpointing=gradient_checkpointing,
-            bf16=False,
+            bf16=bf16,
             learning_rate=LEARNING_RATE,
             lr_scheduler_type="constant",
             weight_decay=0.0,
@@ -166,10 +172,15 @@ def train_trl(
 WAYS: dict[str, tuple[Any, dict[str, Any]]] = {
     "honing": (train_honing, {}),
     "honing, plain forms": (train_honing, {"fast_forms": False}),
+    "honing, bfloat16 base": (train_honing, {"dtype": "bfloat16"}),
     "plain loop": (train_plain, {}),
     "TRL, 1 × 16, no checkpointing": (
         train_trl,
         {"micro_batch_size": 1, "gradient_checkpointing": False},
+    ),
+    "TRL, 1 × 16, no checkpointing, bf16": (
+        train_trl,
+        {"micro_batch_size": 1, "gradient_checkpointing": False, "bf16": True},
     ),
     "TRL, its defaults, bf16 off": (
         train_trl,
