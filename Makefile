@@ -4,7 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install demo test check schema format torture
+PEERS := .peers
+# Rows to measure with: two files or more, of which rows are taken in turn.
+ROWS ?=
+# A folder with GPT-2's tokenizer; without it GPT-2's shape is left out.
+TOKENIZER ?=
+
+.PHONY: help install demo test check schema format torture bench
 
 help:
 	@echo "make demo     set up, then train a small model on sample rows and compare its answers"
@@ -13,6 +19,7 @@ help:
 	@echo "make check    ruff, format, mypy, tests"
 	@echo "make format   put the code into shape"
 	@echo "make torture  kills, faults, a long run, hostile files: an hour; writes benchmarks/torture.md"
+	@echo "make bench    speed beside TRL and a plain loop: ROWS=\"A.jsonl B.jsonl\" [TOKENIZER=FOLDER]"
 	@echo "make schema   write configs/honing.schema.json anew"
 
 install: $(INSTALLED)
@@ -52,3 +59,19 @@ schema: install
 torture: install
 	-$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	$(BIN)/python benchmarks/torture.py
+
+# The trainers that honing is compared with, each in an environment of its own.
+$(PEERS)/trl/.installed: Makefile
+	$(PYTHON) -m venv $(PEERS)/trl
+	$(PEERS)/trl/bin/python -m pip install --quiet torch==2.13.0
+	$(PEERS)/trl/bin/python -m pip install --quiet trl==1.16.0 transformers==5.23.0 peft==0.21.2 \
+		accelerate==1.15.0
+	@touch $@
+
+bench: install $(PEERS)/trl/.installed
+	@test -n "$(ROWS)" || { echo 'make bench ROWS="A.jsonl B.jsonl": name files of rows'; exit 1; }
+	$(BIN)/python benchmarks/training_speed.py --rows $(ROWS) \
+		$(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --trl-python $(PEERS)/trl/bin/python \
+		--output benchmarks/results.md
+	$(BIN)/python benchmarks/plan_bounds.py --rows $(firstword $(ROWS)) \
+		--output benchmarks/plan_bounds.md

@@ -4,7 +4,8 @@ python benchmarks/evaluation_speed.py RUN [--rows 200] [--batch-size 32] [--max-
 
 The same prompts, weights and number type, in one process, in turn. Row by row and padded use
 transformers' generate with PEFT's adapter as it was loaded, which is what a script after a training
-does; honing folds it in and lets the next row take the place of a finished one. A row whose text
+does; honing folds it in, lays the weights out for few lines, and lets the next row take the place
+of a finished one, as `honing evaluate` does. A row whose text
 differs is counted: two tokens that are almost equally likely can change places with the batch.
 """
 
@@ -23,6 +24,7 @@ from honing.evaluation.evaluate import evaluation_config
 from honing.evaluation.held_out import load_held_out
 from honing.generation.answer import answer_each, encode_for_answering, stops
 from honing.generation.open_model import OpenModel, fold_adapter, open_model
+from honing.model.packed import packed_products
 from honing.run import RunFolder
 
 Answers = list[list[int]]
@@ -88,7 +90,8 @@ def main() -> None:
         return [a for s in starts for a in generate(opened, rows[s : s + size], ends, most)]
 
     def ours() -> Answers:
-        done = {job[0]: list(ids.ids) for job, ids in answer_each(opened, questions, settings)}
+        with packed_products(opened.model):
+            done = {job[0]: list(ids.ids) for job, ids in answer_each(opened, questions, settings)}
         return [done[place] for place in range(len(rows))]
 
     for kind in ("base", "tuned"):

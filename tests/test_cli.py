@@ -309,3 +309,37 @@ def test_json_is_written_with_its_own_letters(capsys: Captured) -> None:
     out = capsys.readouterr().out
     assert "뷁" in out
     assert json.loads(out) == {"답": ["뷁"]}
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "CONFIG", "output_dir=NAME"],
+        ["train", "CONFIG", "output_dir=NAME"],
+        ["compare", "NAME"],
+        ["check", "NAME"],
+        ["evaluate", "NAME"],
+        ["evaluate", "--predictions", "NAME"],
+        ["merge", "NAME"],
+        ["init", "NAME"],
+        ["demo", "--output", "NAME"],
+    ],
+)
+@pytest.mark.parametrize("name", ["~no_such_user/a", LONG])
+def test_a_name_that_no_folder_can_have(
+    name: str,
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("device: cpu\n", encoding="utf-8")
+    words = [a.replace("NAME", name).replace("CONFIG", "config.yaml") for a in arguments]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("honing: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]

@@ -99,3 +99,27 @@ def test_a_key_in_bytes_of_another_encoding(tmp_path: Path) -> None:
         "command line, train.\\udcb0\\udca1=1: the key holds a character that stands in no text; "
         "remove it"
     )
+
+
+TOKEN = "hf_" + "a1B2" * 9
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"  base: {TOKEN}",
+        f"  base: https://user:{TOKEN}@huggingface.co/owner/name",
+        f"  # {TOKEN}",
+        "  base: api_org_" + "a1B2" * 9,
+    ],
+)
+def test_a_token_of_the_hub_is_not_taken_and_not_said(line: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, f"seed: 1\nmodel:\n{line}\n".encode())
+    advice = "take it out, and log in with 'hf auth login' or set HF_TOKEN"
+    says = f"holds what looks like a token of the Hub, and settings are kept in files; {advice}"
+    assert str(caught.value) == f"{tmp_path / 'c.yaml'}, line 3: {says}"
+    for override in (line.strip("# ").replace(": ", "=", 1), f"{TOKEN}=1"):
+        with pytest.raises(UserError) as caught:
+            load_config(None, [override])
+        assert str(caught.value) == f"command line: {says}"

@@ -366,3 +366,14 @@ def test_what_is_no_small_record_is_a_value_error(
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_json(tmp_path / "a.json", 10**6 if b"[" in content else 1000)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_or_a_device_is_no_record(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    os.symlink("/dev/zero", tmp_path / "b.json")
+    for name in ("a.json", "b.json"):
+        with pytest.raises(ValueError, match=r"^no file$"):
+            read_json(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "c.json")

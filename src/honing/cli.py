@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = error.filename or "output_dir"
         return _fail(f"{name}: {error.strerror}; {_REMEDIES[error.errno]}", 2)
     except (MemoryError, RuntimeError) as error:
+        if "determine home directory" in str(error):  # of Path.expanduser
+            return _fail("a path begins with ~ and the name of no user here; write it out", 2)
         # torch's own type is not imported here; it is a RuntimeError.
         if type(error).__name__ not in ("MemoryError", "OutOfMemoryError"):
             raise
@@ -57,6 +59,9 @@ _REMEDIES = {
     errno.EROFS: "choose another folder",
     errno.EACCES: "allow it, or choose another folder",
     errno.EPERM: "allow it, or choose another folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "choose another folder",
+    errno.ELOOP: "choose another folder",
 }
 
 

@@ -24,6 +24,26 @@ def _load(path: str | None, overrides: Sequence[str]) -> Config:
     return load_config(None if path is None else Path(path), overrides)
 
 
+def _check_files(name: str) -> None:
+    """Before a run's folder, which may come from anyone, is read or written: its own, or that of
+    the checkpoint that is named."""
+    from honing.run import RunFolder
+
+    folder = Path(os.path.expanduser(name))
+    if os.path.isdir(folder):
+        RunFolder(folder).check_files()
+        if folder.resolve().parent.name == "checkpoints":
+            RunFolder(folder.resolve().parent.parent).check_files()
+
+
+def _check_push(repo: str | None) -> None:
+    """Before the work whose result is to be pushed."""
+    from honing.report.push import check_push
+
+    if repo is not None and (doubt := check_push(repo)):
+        _say_to_stderr(f"WARNING: {doubt}")
+
+
 def _print_json(record: Any) -> None:
     print(json.dumps(record, ensure_ascii=False, indent=1))
 
@@ -54,6 +74,7 @@ def run_prepare(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.data.report import format_report
     from honing.preparation import prepare
 
+    _check_files(config.output_dir)
     data = prepare(config)
     if options.json:
         _print_json(data.report.to_record())
@@ -122,6 +143,7 @@ def _selftest(options: argparse.Namespace, config: Config) -> int:
 def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.training.check import check_run
 
+    _check_files(options.name)
     say = _say_to_stderr if options.json else print
     checks = check_run(options.name, overrides, checkpoint=options.checkpoint, say=say)
     if options.json:
@@ -143,6 +165,7 @@ def run_generate(options: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError("--input: is the material of a --prompt; give one")
     if options.output and Path(options.output).is_dir():
         raise UserError(f"--output: {options.output} is a folder; name a file")
+    _check_files(options.model)
     config = answering_config(options.model, overrides)
     if options.prompt is not None:
         prompt, material = _as_utf8(options.prompt), _as_utf8(options.input)
@@ -196,6 +219,7 @@ def run_chat(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.generation.chat import chat
     from honing.generation.open_model import answering_config
 
+    _check_files(options.model)
     config = answering_config(options.model, overrides)
     chat(options.model, config, base_only=options.base, checkpoint=options.checkpoint)
     return 0
@@ -210,6 +234,7 @@ def run_evaluate(options: argparse.Namespace, overrides: list[str]) -> int:
         raise UserError("--output: goes with --predictions; a run keeps its evaluation itself")
     from honing.evaluation.evaluate import evaluate
 
+    _check_files(options.name)
     say = _say_to_stderr if options.json else print
     done = evaluate(
         options.name, overrides, checkpoint=options.checkpoint, say=say, show_progress=True
@@ -262,6 +287,7 @@ def run_compare(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _load(None, [*settings, *overrides])
     if options.push and len(runs) > 1:
         raise UserError("--push: puts one run on the Hub; name one RUN")
+    _check_push(options.push)
     from honing.evaluation.files import without_nan
     from honing.report.table import format_terminal
     from honing.report.write import compare_runs, push_run, write_comparison
@@ -285,6 +311,8 @@ def run_merge(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.report.push import push_folder
     from honing.report.write import merged_card
 
+    _check_files(options.name)
+    _check_push(options.push)
     say = _say_to_stderr if options.json else print
     merged = merge(
         options.name,

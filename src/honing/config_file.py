@@ -25,6 +25,10 @@ MAX_DEPTH = 20
 """Flow lists in flow lists take a parser quadratic time, and then the whole stack."""
 
 
+_TOKEN = re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{30,}")
+"""A token of the Hub, which has no place in a file that is kept, copied and pushed."""
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML, with plain words as YAML 1.2 reads them: 1e-4 is a number, and not a text.
 
@@ -132,6 +136,9 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Path_, int]]:
         raise UserError(
             f"{path}: is not UTF-8 (byte {error.start}); save the file as UTF-8"
         ) from None
+    if found := _TOKEN.search(text):
+        number = text.count("\n", 0, found.start()) + 1
+        raise UserError(_holds_token(f"{path}, line {number}"))
     try:
         values, lines = _parse_yaml(text, lambda line: f"{path}, line {line}")
     except yaml.MarkedYAMLError as error:
@@ -195,9 +202,18 @@ def _key_lines(
             yield from _key_lines(value_node, (*above, key), at)
 
 
+def _holds_token(where: str) -> str:
+    return (
+        f"{where}: holds what looks like a token of the Hub, and settings are kept in files; take "
+        "it out, and log in with 'hf auth login' or set HF_TOKEN"
+    )
+
+
 def _parse_override(override: str) -> tuple[Path_, Any]:
     name, equals, text = override.partition("=")
     key = tuple(name.split("."))
+    if _TOKEN.search(override):
+        raise UserError(_holds_token("command line"))
     where = _on_command_line(override)
     if not equals or not all(key):
         raise UserError(f"{where}: expected key=value, such as train.epochs=3")

@@ -243,6 +243,8 @@ MOST_DEPTH = 50
 def read_json(path: Path, most_bytes: int = MOST_RECORD_BYTES) -> Any:
     """The value in a small JSON file. Raises OSError, and ValueError where the file is no JSON,
     larger than any record, nested too deeply, or holds half a character, which no file takes."""
+    if not path.is_file() and path.exists():  # a pipe never ends, and no device has a size
+        raise ValueError("no file")
     if path.stat().st_size > most_bytes:
         raise ValueError(f"larger than {most_bytes:,} bytes")
     try:

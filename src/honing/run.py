@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -136,13 +137,40 @@ class RunFolder:
     def is_finished(self) -> bool:
         return self.report_json.exists()
 
+    def check_files(self) -> None:
+        """Raise UserError where a link in it leads out, or a pipe or device stands for a file.
+
+        Anyone may have made the folder, and what is written through such a link, or read from a
+        pipe that never ends, is none of the run's.
+        """
+        home = Path(os.path.realpath(self.root))
+        for path in self._own_paths():
+            if not Path(os.path.realpath(path)).is_relative_to(home):
+                raise UserError(
+                    f"{path}: is a link that leads out of the run's folder, and is not followed; "
+                    "put a copy of what it leads to in its place"
+                )
+            if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+                raise UserError(
+                    f"{path}: is a pipe or a device, and no file; take it out of the run's folder"
+                )
+
+    def _own_paths(self) -> Iterator[Path]:
+        """All that is read, or added to; what is replaced whole goes through no link."""
+        yield from (self.config, self.data_report, self.metrics)
+        yield from (self.report_json, self.report_markdown)
+        for folder in (self.splits, self.checkpoints, self.logs, self.evaluation):
+            yield folder
+            for inner, folders, files in os.walk(folder):  # which enters no link
+                yield from (Path(inner, name) for name in (*folders, *files))
+
     def clear(self) -> None:
         """Remove what a run writes, by name, and nothing else that lies in the folder.
 
         Raises UserError where something cannot be removed.
         """
         try:
-            for folder in (self.checkpoints, self.logs, self.evaluation):
+            for folder in (self.splits, self.checkpoints, self.logs, self.evaluation):
                 if folder.is_symlink():
                     folder.unlink()  # what it leads to may belong to another run
             for written in (self.root / pattern for pattern in _WRITTEN):
@@ -186,8 +214,7 @@ class RunFolder:
 
     def checkpoint_to_use(self) -> Path | None:
         """The best checkpoint where validation ran, else the final one, else the last."""
-        final = self.final if self.final.is_dir() else None
-        return self.linked("best") or final or self.linked("last")
+        return self.linked("best") or self.linked("final") or self.linked("last")
 
 
 def _remove(path: Path) -> None:

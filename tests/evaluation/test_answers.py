@@ -120,8 +120,23 @@ def _never(*_: Any, **__: Any) -> Iterator[None]:
     raise AssertionError("computed again")
 
 
+ANSWER = (
+    '{"key": "k"}\n{"answers": {"0": {"question_id": "a", "number": 0, "text": "b", '
+    '"num_tokens": 1, "stopped": "end", "repetition": 0.0}}}\n'
+)
+
+
 @pytest.mark.parametrize(
-    "content", ['{"key": "other"}\n', "no JSON\n", "[]\n", '{"key": "k"}\n7\n']
+    "content",
+    [
+        *('{"key": "other"}\n', "no JSON\n", "[]\n", '{"key": "k"}\n7\n'),
+        '{"key": "k"}\n' + "[" * 3000 + "]" * 3000 + "\n",
+        '{"key": "k"}\n{"losses": {"0": {"sum_nats": "true", "num_tokens": 3}}}\n',
+        '{"key": "k"}\n{"losses": {"0": {"sum_nats": 1.0}}}\n',
+        ANSWER.replace("0.0", '"0.0"'),
+        ANSWER.replace('"b"', '"\\ud800"'),
+        ANSWER.replace(": 1,", f": {10**400},"),
+    ],
 )
 def test_a_part_of_something_else_is_begun_anew(
     opened: OpenModel, tmp_path: Path, content: str

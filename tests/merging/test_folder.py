@@ -122,6 +122,21 @@ def test_a_failed_merge_leaves_the_older_one(
     assert [path.name for path in tmp_path.iterdir()] == ["merged"]
 
 
+@pytest.mark.parametrize("name", [".merged.new", ".merged.old"])
+def test_a_link_beside_it_is_no_way_out_and_not_in_the_way(
+    name: str, tiny_run: TinyRun, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious.txt").touch()
+    output = tmp_path / "merged"
+    output.mkdir()
+    os.symlink(outside, tmp_path / name)
+    assert merge(str(tiny_run.folder), str(output), say=quiet).folder == output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merged", "outside"]
+    assert [path.name for path in outside.iterdir()] == ["precious.txt"]
+
+
 def cut_short(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])

@@ -71,6 +71,34 @@ def test_a_refusal_is_one_line_and_leaves_the_merged_model(
     assert not any(TOKEN.encode() in content for content in all_bytes(run.root))
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mine", "mine: is no name of a repository; use OWNER/NAME"),
+        ("me/mine", "me/mine: the Hub does not know you; run 'hf auth login' with a token that"),
+    ],
+)
+def test_what_cannot_be_pushed_is_not_merged_first(
+    name: str, said: str, run: RunFolder, hub: StandIn, capsys: Captured
+) -> None:
+    hub.login_error = refused(401)
+    for command in ("merge", "compare"):
+        assert main([command, str(run.root), "--push", name]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith(f"honing: {said}")
+    assert hub.calls == []
+    assert not run.merged.exists()
+
+
+def test_a_strange_owner_is_said_and_may_be_right(
+    run: RunFolder, hub: StandIn, capsys: Captured
+) -> None:
+    assert main(["merge", str(run.root), "--push", "mee/mine"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("WARNING: --push: mee is neither me, who is logged in, nor one of")
+
+
 def test_what_fails_its_checks_is_not_pushed(
     run: RunFolder, hub: StandIn, capsys: Captured
 ) -> None:

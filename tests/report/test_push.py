@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
 from honing.errors import UserError
-from honing.report.push import push_folder
+from honing.report.push import check_push, push_folder
 
 TOKEN = "hf_" + "x" * 30
 
@@ -23,6 +23,12 @@ class StandIn:
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.error: Exception | None = None
+        self.login_error: Exception | None = None
+
+    def whoami(self) -> dict[str, Any]:
+        if self.login_error is not None:
+            raise self.login_error
+        return {"name": "me", "orgs": [{"name": "our-lab"}]}
 
     def create_repo(self, *args: Any, **values: Any) -> None:
         self.calls.append(("create_repo", args, values))
@@ -127,3 +133,47 @@ def test_each_refusal_is_one_line_without_the_token(
     assert "\n" not in text
     assert TOKEN not in text
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ["mine", "me/mine/more", "me/ mine", "../mine", "", "me/"])
+def test_a_name_that_is_none_is_found_before_the_hub_is_asked(hub: StandIn, name: str) -> None:
+    hub.login_error = AssertionError("asked")
+    with pytest.raises(UserError, match=r"is no name of a repository; use OWNER/NAME$"):
+        check_push(name)
+
+
+def test_whose_repository_it_is_is_asked_first(hub: StandIn) -> None:
+    assert check_push("me/mine") is None
+    assert check_push("our-lab/ours") is None
+    assert check_push("mee/mine") == (
+        "--push: mee is neither me, who is logged in, nor one of their organisations; check the "
+        "name"
+    )
+    assert hub.calls == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LocalTokenNotFoundError("no token"), "nobody is logged in; run 'hf auth login'"),
+        (lambda: refused(401), "the Hub does not know you; run 'hf auth login'"),
+        (lambda: ConnectionError(f"{TOKEN}\n"), "the Hub cannot be asked (ConnectionError); try"),
+    ],
+)
+def test_who_cannot_push_is_told_before_the_work(
+    hub: StandIn, make: Callable[[], Exception], message: str
+) -> None:
+    hub.login_error = make()
+    with pytest.raises(UserError) as caught:
+        check_push("me/mine")
+    assert str(caught.value).startswith(f"me/mine: {message}")
+    assert TOKEN not in str(caught.value)
+    assert hub.calls == []
+
+
+def test_an_unreachable_hub_is_said_before_the_work(
+    hub: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("honing.report.push.hub_is_reachable", lambda: False)
+    with pytest.raises(UserError, match=r"^me/mine: the Hub cannot be reached"):
+        check_push("me/mine")

@@ -83,6 +83,11 @@ def test_what_is_damaged_beside_the_evaluation_costs_only_itself(folder: Path) -
     lines = ['{"kind": "train", "step": 1, "train_loss": 2.0, "learning_rate": 1e-3}', "null"]
     lines += ['{"kind": "train", "step": 2, "train_loss": NaN, "learning_rate": 1e-4}', '{"kind"']
     lines += ['{"kind": "else", "step": 3}', '{"kind": "validation", "step": "x", "val_loss": 1}']
+    # Of these the axes of a curve could not be made.
+    for step, rate in (("1e400", "1e-4"), ("NaN", "1e-4"), ("9" * 400, "1e-4"), ("3", "1e300")):
+        lines.append(
+            f'{{"kind": "train", "step": {step}, "train_loss": {rate}, "learning_rate": {rate}}}'
+        )
     run.metrics.write_bytes("\n".join(lines).encode() + b"\xff")
     info = load_run(folder).info
     assert (info.data_report, info.training) == ({}, {})
@@ -90,6 +95,13 @@ def test_what_is_damaged_beside_the_evaluation_costs_only_itself(folder: Path) -
         "train loss": ((1.0, 2.0),),
         "learning rate": ((1.0, 1e-3), (2.0, 1e-4)),
     }
+
+
+def test_half_characters_in_a_report_cost_only_the_report(folder: Path) -> None:
+    """They stand in no file, so what was written of them ended in a traceback."""
+    run = RunFolder(folder)
+    run.report_json.write_text('{"checkpoint": "\\ud800"}', encoding="utf-8")
+    assert load_run(folder).info.training == {}
 
 
 @pytest.mark.parametrize("missing", ["base.json", "tuned.json", ""])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import honing.training.cost
 from honing.cli import main
@@ -16,8 +20,8 @@ from honing.model.device import peak_memory_bytes
 from honing.model.lora import adapter_weights, attach_lora
 from honing.training.cost import Cost, format_cost, measure_cost, plan
 from honing.training.trainer import Trainer
-from tests.runs import contents_below, qa_rows, save_rows, small_config
-from tests.tiny import PAIRS, encoded, tiny_model, train_settings
+from tests.runs import contents_below, qa_rows, save_rows, small_config, small_overrides
+from tests.tiny import PAIRS, encoded, tiny_model, tiny_tokenizer, train_settings
 
 ROWS = encoded(PAIRS)
 LENGTHS = [len(row.ids) for row in ROWS]
@@ -133,3 +137,33 @@ def test_the_command(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     limited = [f"train.memory_limit={too_little()}", "device=cpu", "data.max_length=64"]
     assert main(["plan", str(written), *limited]) == 1
     assert "DOES NOT FIT" in capsys.readouterr().out
+
+
+@pytest.mark.process
+def test_the_memory_that_is_planned_is_what_a_training_takes(tmp_path: Path) -> None:
+    """In processes of their own, on a base whose activations outweigh the program's own memory."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 256, "intermediate_size": 4096, "num_hidden_layers": 8}
+    LlamaForCausalLM(
+        LlamaConfig(**shape, num_attention_heads=4, vocab_size=320, max_position_embeddings=512)
+    ).save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    answer = " ".join("The quick brown fox jumps over the lazy dog." for _ in range(8))
+    rows = [{"instruction": f"Say {n}.", "output": f"{n}: {answer}"} for n in range(20)]
+    source = save_rows(tmp_path / "rows.jsonl", rows)
+    found = {}
+    for command, key in (("plan", "peak_bytes"), ("train", "peak_memory_bytes")):
+        config = tmp_path / f"{command}.yaml"
+        config.write_text(f"data:\n  source: {source}\n  max_length: 512\n", encoding="utf-8")
+        overrides = small_overrides(tmp_path / "base", source, tmp_path / command)[1:]
+        overrides = [o for o in overrides if not o.startswith("data.max_length")]
+        arguments = [command, str(config), *overrides, f"output_dir={tmp_path / command}", "--json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "honing", *arguments, "train.epochs=1"],
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=300,
+        )
+        found[command] = json.loads(done.stdout)[key]
+    assert found["plan"] == pytest.approx(found["train"], rel=0.15)
+    assert found["train"] > 7e8, "else the program's own memory would hide a wrong plan"

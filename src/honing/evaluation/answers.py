@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -19,6 +19,8 @@ from honing.generation.open_model import OpenModel
 from honing.model.packed import packed_products
 from honing.run import cannot_write
 from honing.training.processes import Processes
+
+Made = TypeVar("Made", RowLoss, Answer)
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,26 @@ def _read_part(part: Path, key: str) -> tuple[dict[int, RowLoss], dict[int, Answ
         if not records or records[0] != {"key": key}:
             return losses, answers
         for record in records[1:]:
-            losses |= {int(p): RowLoss(**loss) for p, loss in record.get("losses", {}).items()}
-            answers |= {int(p): Answer(**a) for p, a in record.get("answers", {}).items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+            losses |= {int(p): _made(RowLoss, x) for p, x in record.get("losses", {}).items()}
+            answers |= {int(p): _made(Answer, x) for p, x in record.get("answers", {}).items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}, {}  # nothing of ours: begun anew
     return losses, answers
+
+
+def _made(kind: type[Made], values: dict[str, Any]) -> Made:
+    """A record of values that have its types, as a file of a stranger's may not. Raises TypeError
+    or ValueError."""
+    types: dict[str, Any] = {"int": int, "float": int | float, "str": str}
+    for field in fields(kind):
+        value = values.get(field.name)
+        if isinstance(value, bool) or not isinstance(value, types[str(field.type)]):
+            raise TypeError(f"{field.name} is of another type")
+        if isinstance(value, str):
+            value.encode()  # half a character stands in no file
+        elif isinstance(value, int) and abs(value) >= 1 << 53:
+            raise ValueError(f"{field.name} is too large")
+    return kind(**values)
 
 
 def _whole_lines(part: Path) -> list[bytes]:
@@ -139,7 +156,7 @@ def _whole_lines(part: Path) -> list[bytes]:
     for line in part.read_bytes().splitlines():
         try:
             json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         lines.append(line)
     return lines

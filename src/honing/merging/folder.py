@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from honing.errors import UserError
+from honing.files import replaced_folder
 from honing.model.load import Model
 from honing.run import cannot_write, write_json, write_text
 from honing.training.checkpoint import ABOUT
@@ -31,12 +32,9 @@ def folder_aside(output: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises UserError where output is there already, is not ours to replace, or cannot be written.
     """
     check_output(output, overwrite=overwrite)
-    aside = output.with_name(f".{output.name}.new")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        yield aside
-        _replace(aside, output)
+        with replaced_folder(output) as aside:
+            yield aside
     except OSError as error:
         raise UserError(cannot_write(output, error)) from None
     except SafetensorError as error:  # safetensors' own name for a full disk
@@ -44,8 +42,6 @@ def folder_aside(output: Path, *, overwrite: bool) -> Iterator[Path]:
             f"{output}: cannot be written ({' '.join(str(error).split())}); free some space or "
             "choose another folder"
         ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -63,21 +59,6 @@ def check_output(output: Path, *, overwrite: bool) -> None:
             f"{output}: holds a merged model already; replace it with --overwrite, or choose "
             "another --output"
         )
-
-
-def _replace(aside: Path, output: Path) -> None:
-    """Move a folder into place; one that is there is moved away first, as none can be replaced."""
-    old = output.with_name(f".{output.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        os.rename(output, old)
-    try:
-        os.rename(aside, output)
-    except OSError:
-        if old.exists():
-            os.rename(old, output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_space(output: Path, num_bytes: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from honing.config_file import load_config
 from honing.errors import UserError
 from honing.evaluation.files import read_evaluation
 from honing.evaluation.record import Evaluation, Prediction
+from honing.files import read_json
 from honing.report.comparison import RunInfo
 from honing.run import RunFolder
 
@@ -27,6 +27,10 @@ _CURVES = {
     "learning rate": ("train", "learning_rate"),
 }
 """Name of a curve → kind of line in metrics.jsonl, and its key there."""
+_LARGEST = 1e15
+"""Of what a curve shows; differences of larger numbers are no numbers any more."""
+_MOST_BYTES = 1 << 30
+"""Of a report, which names every row that leaked."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +54,13 @@ def load_run(folder: Path) -> RunEvaluations:
         raise UserError(
             f"{folder}: is not evaluated yet; run 'honing evaluate {shlex.quote(str(folder))}'"
         )
+    run.check_files()
     base, tuned = read_evaluation(run.evaluation_base), read_evaluation(run.evaluation_tuned)
     rows = tuned.predictions
     info = RunInfo(
         name=folder.resolve().name,
         folder=str(folder),
-        checkpoint=str(tuned.model.get("checkpoint", "")),
+        checkpoint=_checkpoint(tuned, run),
         base=str(tuned.model.get("base", "")),
         split=str(tuned.data.get("split", "")),
         num_rows=len(rows),
@@ -76,6 +81,17 @@ def load_run(folder: Path) -> RunEvaluations:
     return RunEvaluations(info, base, tuned)
 
 
+def _checkpoint(tuned: Evaluation, run: RunFolder) -> str:
+    """The name of the checkpoint's folder, beside whose adapter a card is written."""
+    name = tuned.model.get("checkpoint", "")
+    if not isinstance(name, str) or name == ".." or name != Path(name).name:
+        raise UserError(
+            f"{run.evaluation_tuned}: is damaged (its checkpoint is no name of a folder); "
+            "evaluate again"
+        )
+    return name
+
+
 def _warnings(base: Evaluation, tuned: Evaluation) -> tuple[str, ...]:
     """Each once: those of the metrics, and those of the rows."""
     notes = tuned.data.get("notes")
@@ -86,14 +102,14 @@ def _warnings(base: Evaluation, tuned: Evaluation) -> tuple[str, ...]:
 def _read_record(path: Path) -> dict[str, Any]:
     """A report of the run; {} where there is none that can be read: nothing depends on it."""
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = read_json(path, _MOST_BYTES)
+    except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
 def _read_curves(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
-    """Points of metrics.jsonl; what is half-written or no finite number is left out."""
+    """Points of metrics.jsonl; what is half-written or no number that can be drawn is left out."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -105,13 +121,13 @@ def _read_curves(path: Path) -> dict[str, tuple[tuple[float, float], ...]]:
             for name, (kind, key) in _CURVES.items():
                 if record["kind"] == kind:
                     points[name].append((float(record["step"]), float(record[key])))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
-    finite = {
-        name: tuple(point for point in found if math.isfinite(point[1]))
+    drawn = {
+        name: tuple(point for point in found if all(abs(n) < _LARGEST for n in point))
         for name, found in points.items()
     }
-    return {name: found for name, found in finite.items() if found}
+    return {name: found for name, found in drawn.items() if found}
 
 
 # --- which rows

@@ -3,7 +3,6 @@ tokenizer, and whether the adapter does anything, asked again after the training
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from honing.config_file import load_config
 from honing.data.example import Example, Exchange
 from honing.data.template import Template, choose_template
 from honing.errors import UserError
+from honing.files import read_json
 from honing.generation.answer import encode_for_answering
 from honing.generation.open_model import OpenModel, answering_config, find_adapter
 from honing.model.device import choose_device, choose_dtype
@@ -35,6 +35,9 @@ _PROMPTS = (
 )
 _DOUBLED = ("pissa", "olora")
 """Initialisations whose adapters are saved as [B, -B₀]: see model/lora.py, adapter_to_save."""
+
+_MOST_BYTES = 1 << 30
+"""Of a report, which names every row that leaked."""
 
 Verdict = Literal["ok", "failed", "not recorded"]
 Say = Callable[[str], None]
@@ -184,8 +187,8 @@ def _first(names: Sequence[str]) -> str:
 
 def _read_record(path: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = read_json(path, _MOST_BYTES)
+    except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
 

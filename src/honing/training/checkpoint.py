@@ -99,7 +99,11 @@ def read_state(folder: Path, model: Model) -> dict[str, Any]:
 
 
 def newest_valid_checkpoint(run: RunFolder) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint of a step that can be read whole, and a line for each that cannot."""
+    """The newest checkpoint of a step that can be read whole, and a line for each that cannot.
+
+    Raises UserError where a link leads out of the run's folder.
+    """
+    run.check_files()
     skipped: list[str] = []
     for folder in reversed(run.step_checkpoints()):
         problem = problem_of(folder)
