@@ -40,6 +40,7 @@ LIGHT = {
     **{"json": 15_000, "jsonl": 15_000, "csv": 10_000, "parquet": 10_000, "text": 6_000},
     **{"config": 6_000, "config-record": 3_000, "override": 8_000, "template": 4_000},
     **{"chat-template": 8_000, "predictions": 4_000, "evaluation": 10_000},
+    **{"metrics": 5_000, "part": 5_000},
 }
 MODELS = {
     **{"adapter-config": 1_500, "adapter-weights": 1_500, "about": 1_000, "state": 1_000},

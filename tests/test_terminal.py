@@ -34,6 +34,16 @@ def test_one_line() -> None:
     assert len(one_line("\x1b" * 5000)) == MOST_CHARS
 
 
+def test_one_line_holds_no_secret() -> None:
+    token = "hf_" + "a1B2" * 9
+    assert one_line(f"refused: https://me:pw-1@mirror.org/x?a=b@c, {token}!") == (
+        "refused: https://…@mirror.org/x?a=b@c, …!"
+    )
+    assert one_line("mail me@here or hf_auth_login at https://here/@x") == (
+        "mail me@here or hf_auth_login at https://here/@x"
+    )
+
+
 @pytest.mark.parametrize("kind", [UserError, CheckFailed])
 def test_errors_are_one_line_whatever_is_in_them(kind: type[UserError]) -> None:
     assert str(kind("file\n\x1b[31m: no")) == "file \\x1b[31m: no"

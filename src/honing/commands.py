@@ -73,7 +73,9 @@ def run_prepare(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.data.reading.names import as_argument
     from honing.data.report import format_report
     from honing.preparation import prepare
+    from honing.training.processes import by_itself
 
+    by_itself("prepare")
     _check_files(config.output_dir)
     data = prepare(config)
     if options.json:
@@ -89,7 +91,9 @@ def run_plan(options: argparse.Namespace, overrides: list[str]) -> int:
     config = _load(options.config, overrides)
     from honing.data.reading.names import as_argument
     from honing.training.cost import format_cost, plan
+    from honing.training.processes import by_itself
 
+    by_itself("plan")
     cost = plan(config, _say_to_stderr if options.json else print)
     if options.json:
         _print_json(cost.to_record())
@@ -142,7 +146,9 @@ def _selftest(options: argparse.Namespace, config: Config) -> int:
 
 def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.training.check import check_run
+    from honing.training.processes import by_itself
 
+    by_itself("check")
     _check_files(options.name)
     say = _say_to_stderr if options.json else print
     checks = check_run(options.name, overrides, checkpoint=options.checkpoint, say=say)
@@ -310,7 +316,9 @@ def run_merge(options: argparse.Namespace, overrides: list[str]) -> int:
     from honing.merging.merge import format_terminal, merge
     from honing.report.push import push_folder
     from honing.report.write import merged_card
+    from honing.training.processes import by_itself
 
+    by_itself("merge")
     _check_files(options.name)
     _check_push(options.push)
     say = _say_to_stderr if options.json else print

@@ -21,6 +21,10 @@ MOST_CHARS = 2000
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
+_SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)|\b(?:hf|api_org)_[A-Za-z0-9]{30,}")
+"""A password in an address, as of a mirror of the Hub, and the Hub's own tokens."""
+
+
 def visible(text: str) -> str:
     r"""The text with `\x1b` and the like written out."""
     return _STEERING.sub(lambda match: _name(ord(match[0])), text)
@@ -31,8 +35,8 @@ def _name(code: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text on one line, steering characters written out, half characters too."""
-    words = " ".join(_without_middle(text, 2 * MOST_CHARS).split())
+    """The text on one line, without secrets; steering and half characters are written out."""
+    words = " ".join(_without_middle(_SECRET.sub("…", text), 2 * MOST_CHARS).split())
     return _without_middle(visible(words.encode("utf-8", "backslashreplace").decode()), MOST_CHARS)
 
 

@@ -28,9 +28,15 @@ from honing.data.example import Example, Exchange
 from honing.data.reading.read import read_source
 from honing.data.template import choose_template, render
 from honing.errors import HoningError
-from honing.evaluation.files import read_evaluation
+from honing.evaluation import answers as answering
+from honing.evaluation.files import read_evaluation, write_evaluation
 from honing.evaluation.foreign import evaluate_file
+from honing.report.charts import Series, training_charts
+from honing.report.runs import load_run
+from honing.report.texts import Wording
+from honing.run import RunFolder
 from tests.fuzz.mutate import dump, mutated, mutated_record
+from tests.report.made_up import made_up_runs
 from tests.runs import qa_rows
 from tests.tiny import CHAT_TEMPLATE
 
@@ -125,6 +131,8 @@ def light_targets() -> list[Target]:
         Target("chat-template", "template.jinja", _CHAT_TEMPLATES, _render_chat),
         Target("predictions", "answers.jsonl", _PREDICTIONS, _score, records=True),
         Target("evaluation", "base.json", _evaluations(), read_evaluation, records=True),
+        Target("metrics", "run/metrics.jsonl", _METRICS, _draw_curves, records=True),
+        Target("part", "run/.base.part.jsonl", _PARTS, _go_on, records=True),
     ]
 
 
@@ -257,3 +265,47 @@ def _evaluations() -> tuple[bytes, ...]:
         "predictions": [answer, {**answer, "sum_nats": None}],
     }
     return (_json(record),)
+
+
+_METRICS = (
+    _lines(
+        [
+            {"kind": "validation", "step": 0, "val_loss": 3.5, "samples": [{"prompt": "가"}]},
+            {"kind": "train", "step": 1, "train_loss": 3.0, "learning_rate": 1e-3},
+            {"kind": "train", "step": 2, "train_loss": 2.5, "learning_rate": 5e-4},
+        ]
+    ),
+)
+
+
+def _draw_curves(path: Path) -> object:
+    """As honing compare does, of a run that is evaluated."""
+    run = RunFolder(path.parent)
+    if not run.evaluation.exists():
+        (made,) = made_up_runs(1, 6)
+        write_evaluation(run.evaluation_base, made.base)
+        write_evaluation(run.evaluation_tuned, made.tuned)
+    return training_charts([Series(load_run(run.root).info, "run-1", ())], Wording("en"))
+
+
+_PARTS = (
+    _lines(
+        [
+            {"key": "k"},
+            {"losses": {"0": {"sum_nats": 1.5, "num_tokens": 3}}},
+            {
+                "answers": {
+                    "0": {"question_id": "a", "number": 0, "text": "답", "num_tokens": 2}
+                    | {"stopped": "end", "repetition": 0.0}
+                }
+            },
+        ]
+    ),
+)
+
+
+def _go_on(path: Path) -> object:
+    """What a stopped evaluation left is counted and written, or is nothing of ours."""
+    losses, answers = answering._read_part(path, "k")
+    sum(loss.sum_nats / loss.num_tokens for loss in losses.values() if loss.num_tokens)
+    return [f"{a.text} {a.question_id} {a.stopped}".encode() for a in answers.values()]

@@ -52,6 +52,7 @@ def test_valid_files_are_read(kind: str, tmp_path: Path) -> None:
     """Else nothing would be fuzzed but the first error."""
     target = LIGHT[kind]
     path = tmp_path / target.file
+    path.parent.mkdir(exist_ok=True)
     # A text is no rows, and not every chat template is one that training can use.
     for seed in target.seeds if kind not in ("text", "chat-template") else ():
         path.write_bytes(seed)

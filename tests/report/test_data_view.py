@@ -56,3 +56,11 @@ def test_leaks_are_told_by_split_with_an_example() -> None:
 def test_an_empty_report_has_an_empty_view() -> None:
     (view,) = data_views([replace(RUNS[0], data_report={})], EN)
     assert (view.facts, view.splits, view.leaks, view.remarks) == ((), (), (), ())
+
+
+def test_lists_that_are_none_are_left_out() -> None:
+    """A report from anyone; the page ended in a traceback."""
+    leaks = {"val": {"num_rows": 3, "num_leaked": 1, "examples": 7}}
+    report = {"notes": 7, "warnings": "ab", "shown_rows": 7, "leaks": leaks}
+    (view,) = data_views([replace(RUNS[0], data_report=report)], EN)
+    assert (view.remarks, view.shown_rows, view.leaks[0].twins) == ((), (), ())

@@ -87,6 +87,11 @@ def test_a_curve_runs_from_its_first_point_to_its_last_between_round_ticks() -> 
     assert texts(svg) == ["nat", "스텝", "1.0", "1.5", "2.0", "2.5", "0", "20", "40", "60", "학습"]
 
 
+def test_a_curve_of_a_run_that_was_stopped_after_step_0_is_a_point() -> None:
+    svg = line_chart([Line("", "run-1", [(0.0, 6.4)])], title="", x_label="", y_label="")
+    assert [circle.attrib["cx"] for circle in shapes(svg, "circle")] == ["46"]
+
+
 def test_a_value_that_is_not_finite_leaves_a_gap() -> None:
     points = [(0.0, 1.0), (1.0, 2.0), (2.0, math.nan), (3.0, 2.0), (4.0, math.inf), (5.0, 1.0)]
     svg = line_chart([Line("", "run-1", points)], title="", x_label="", y_label="")

@@ -86,7 +86,13 @@ def test_how_many_a_launcher_has_started(monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(caught.value) == "demo: is the work of one process, and 4 were started for it"
 
 
-@pytest.mark.parametrize("command", [["demo"], ["train", "CONFIG", "--selftest-resume"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["demo"], ["train", "CONFIG", "--selftest-resume"], ["prepare", "CONFIG"]),
+        *(["plan", "CONFIG"], ["check", "outputs"], ["merge", "outputs"]),
+    ],
+)
 def test_commands_for_one_process_refuse_several(
     command: list[str],
     tmp_path: Path,

@@ -84,7 +84,7 @@ def _view(names: str, report: Mapping[str, Any], t: Wording) -> DataView:
         remarks=tuple(
             say_remark(str(remark), t.language)
             for key in ("warnings", "notes")
-            for remark in report.get(key) or ()
+            for remark in _list(report, key)
         ),
     )
 
@@ -177,7 +177,12 @@ def _mapping(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _records(record: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    return [row for row in record.get(key) or () if isinstance(row, Mapping)]
+    return [row for row in _list(record, key) if isinstance(row, Mapping)]
+
+
+def _list(record: Mapping[str, Any], key: str) -> list[Any]:
+    value = record.get(key)
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _count(value: Any) -> str:

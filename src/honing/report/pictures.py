@@ -80,9 +80,11 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str)
     if not finite:
         return Markup("")
     left, right, top, bottom = 46.0, _label_room(line.name for line in lines), 26.0, 214.0
-    xs, ys = [min(0.0, *(x for x, _ in finite)), *(x for x, _ in finite)], [y for _, y in finite]
-    x_ticks, y_ticks = nice_ticks(min(xs), max(xs), 5), outer_ticks(min(ys), max(ys), 4)
-    across = Scale(min(xs), max(xs), left, WIDTH - right)
+    xs, ys = [0.0, *(x for x, _ in finite)], [y for _, y in finite]
+    low = min(xs)
+    high = max(xs) if max(xs) > low else low + 1.0  # a run that was stopped after step 0
+    x_ticks, y_ticks = nice_ticks(low, high, 5), outer_ticks(min(ys), max(ys), 4)
+    across = Scale(low, high, left, WIDTH - right)
     down = Scale(y_ticks[0], y_ticks[-1], bottom, top)
     parts = [_text(0, 12, y_label, "axis"), _text(WIDTH - right, 246, x_label, "axis", "end")]
     for tick in y_ticks:
