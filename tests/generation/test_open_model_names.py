@@ -85,10 +85,13 @@ def test_no_name_leads_out_of_the_run(tiny_run: TinyRun, tmp_path: Path) -> None
     run = copy_of(tiny_run, tmp_path)
     shutil.copytree(tiny_run.checkpoints / "final", tmp_path / "other")
     (run / "checkpoints" / "pointer").write_text("../../other")
-    (run / "checkpoints" / "link").symlink_to("../../other")
-    for asked in ("../../other", str(tmp_path / "other"), "pointer", "link"):
+    for asked in ("../../other", str(tmp_path / "other"), "pointer"):
         message = error_of(partial(find_adapter, str(run), asked))
         assert f"has no checkpoint {asked};" in message
+    (run / "checkpoints" / "link").symlink_to("../../other")
+    for asked in ("link", "final", None):
+        message = error_of(partial(find_adapter, str(run), asked))
+        assert "checkpoints/link: is a link that leads out of the run's folder" in message
 
 
 @pytest.mark.parametrize("name", ["best", "last", "final", *STEPS])

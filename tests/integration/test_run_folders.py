@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from honing.cli import main
+from honing.errors import UserError
 from honing.evaluation.files import write_evaluation
+from honing.generation.open_model import find_adapter
 from honing.run import RunFolder
 from tests.report.made_up import made_up_runs
 from tests.runs import contents_below
@@ -162,3 +164,13 @@ def test_links_that_stay_inside_are_followed(stranger: Stranger) -> None:
     assert run.checkpoint_to_use() == run.linked("best")
     (run.checkpoints / "best").unlink()
     assert run.checkpoint_to_use() == run.checkpoints / "mine"
+
+
+def test_a_caller_in_python_is_protected_too(
+    tiny_run: TinyRun, tmp_path: Path, capsys: Captured
+) -> None:
+    stranger = Stranger(tiny_run, tmp_path, capsys)
+    assert find_adapter(str(stranger.run.root), None) is not None
+    stranger.replace("checkpoints", stranger.outside / "checkpoints")
+    with pytest.raises(UserError, match="is a link that leads out of the run's folder"):
+        find_adapter(str(stranger.run.root), None)

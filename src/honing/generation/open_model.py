@@ -66,6 +66,7 @@ def find_adapter(name: str, checkpoint: str | None) -> Path | None:
         if checkpoint is not None:
             raise UserError(f"{name}: is no run's folder, so it has no checkpoint {checkpoint}")
         return None
+    run.check_files()
     if checkpoint is None:
         chosen = run.checkpoint_to_use()
         if chosen is None:
