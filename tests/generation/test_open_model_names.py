@@ -89,8 +89,8 @@ def test_no_name_leads_out_of_the_run(tiny_run: TinyRun, tmp_path: Path) -> None
         message = error_of(partial(find_adapter, str(run), asked))
         assert f"has no checkpoint {asked};" in message
     (run / "checkpoints" / "link").symlink_to("../../other")
-    for asked in ("link", "final", None):
-        message = error_of(partial(find_adapter, str(run), asked))
+    for wanted in ("link", "final", None):
+        message = error_of(partial(find_adapter, str(run), wanted))
         assert "checkpoints/link: is a link that leads out of the run's folder" in message
 
 
