@@ -215,7 +215,9 @@ def test_pointers_lead_nowhere_else(target: str, tiny_run: TinyRun, tmp_path: Pa
         os.symlink(target.replace("/outside", f"{tmp_path}/outside"), run.checkpoints / name)
         assert run.linked(name) is None
     if "outside" in target:
-        with pytest.raises(UserError, match=r"checkpoints/(best|last): is a link that leads out of"):
+        with pytest.raises(
+            UserError, match=r"checkpoints/(best|last): is a link that leads out of"
+        ):
             find_adapter(str(run.root), None)
         return
     assert find_adapter(str(run.root), None) == run.final
