@@ -93,6 +93,33 @@ def test_segments_equal_the_packed_mask(
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_in_bfloat16_on_a_cpu_the_way_back_is_as_exact_as_torchs(groups: int) -> None:
+    """Beside the same numbers in float64: no further away than torch's own bfloat16."""
+    narrow = [t.bfloat16().requires_grad_() for t in random_heads(4, 4 // groups)]
+    wide = [t.detach().double().requires_grad_() for t in narrow]
+    upstream = random_heads(4, 4)[0].transpose(1, 2).bfloat16()
+
+    def results(inputs: list[Tensor], upstream: Tensor) -> list[Tensor]:
+        query, key, value = inputs
+        found, _ = isolated_attention(
+            layer(groups), query, key, value, None, segment_lengths=LENGTHS
+        )
+        return [found, *torch.autograd.grad(found, inputs, upstream)]
+
+    exact = results(wide, upstream.double())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("honing.model.attention._has_flash", lambda device: False)
+        torchs = results(narrow, upstream)
+    found = results(narrow, upstream)
+    assert found[0].grad_fn is not None
+    assert torch.equal(found[0], torchs[0])
+    for own, theirs, expected in zip(found[1:], torchs[1:], exact[1:], strict=True):
+        assert own.dtype == torch.bfloat16
+        assert (own - expected).norm() < 1.05 * (theirs - expected).norm()
+        assert (own - expected).norm() < 3 * 2.0**-9 * expected.norm()
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_without_lengths_it_is_the_librarys(window: int | None) -> None:
     query, key, value = random_heads(4, 2)

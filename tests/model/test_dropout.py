@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from honing.model.dropout import CheapDropout, keep_mask, use_cheap_dropout
+from honing.model.dropout import CheapDropout, keep_mask, masked, use_cheap_dropout
 from tests.tiny import adapted_model
 
 CPU = torch.device("cpu")
@@ -65,6 +65,14 @@ def test_the_mean_stays(rate: float) -> None:
     num = 10**6
     mean = float(CheapDropout(rate)(torch.ones(num)).double().mean())
     assert abs(mean - 1.0) < 5 * math.sqrt(rate / (1 - rate) / num)
+
+
+def test_a_mask_keeps_every_bit_of_a_number_or_none() -> None:
+    torch.manual_seed(5)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        x = torch.randn(30, 40).to(dtype)[:, ::3]
+        mask = torch.rand(30, 14) > 0.3
+        assert torch.equal(masked(x, mask), torch.where(mask, x, torch.zeros((), dtype=dtype)))
 
 
 def test_gradient_is_mask_times_scale() -> None:

@@ -27,6 +27,18 @@ def test_gradient_of_rms_norm() -> None:
     assert torch.autograd.gradcheck(lambda x: rms_norm(x, factor, 1e-3), (x,))
 
 
+def test_rms_norm_in_bfloat16_rounds_once() -> None:
+    torch.manual_seed(3)
+    x, upstream = (torch.randn(4, 5, 64).bfloat16() for _ in range(2))
+    factor = torch.randn(64).bfloat16()
+    narrow, wide = x.clone().requires_grad_(), x.float().requires_grad_()
+    found, exact = rms_norm(narrow, factor, 1e-5), rms_norm(wide, factor.float(), 1e-5)
+    assert torch.equal(found, exact.bfloat16())
+    (gradient,) = torch.autograd.grad(found, narrow, upstream)
+    (expected,) = torch.autograd.grad(exact, wide, upstream.float())
+    assert torch.equal(gradient, expected.bfloat16())
+
+
 def test_swiglu() -> None:
     torch.manual_seed(2)
     gate, up = torch.randn(3, 8), torch.randn(3, 8)

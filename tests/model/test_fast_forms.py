@@ -64,6 +64,17 @@ def test_the_gradient_is_the_plain_one(
     assert expected.norm() > 1e-3
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_on_a_base_in_bfloat16_the_gradient_is_about_as_exact(architecture: str) -> None:
+    """Beside the same weights in float64, from which PEFT's own way is off by rounding too."""
+    plain, fast, exact = (model_of(architecture, torch.bfloat16) for _ in range(3))
+    assert use_fast_forms(fast) == Counter(TAKEN[architecture])
+    expected = gradient(exact.double())
+    off = [float((gradient(m).double() - expected).norm() / expected.norm()) for m in (plain, fast)]
+    assert {p.dtype for p in fast.parameters() if p.requires_grad} == {torch.float32}
+    assert 0.0 < off[1] < 1.5 * off[0], off
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
 def test_an_adapter_that_is_switched_off_or_folded_in(architecture: str) -> None:
     ids = torch.arange(40)[None, :]

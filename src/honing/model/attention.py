@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import torch
@@ -77,6 +78,9 @@ def _attend(
     T = query.shape[2]
     windowed = sliding_window is not None and sliding_window < T
     if softcap is None and not windowed:
+        if query.dtype == torch.bfloat16 and query.requires_grad and _has_flash(query.device):
+            narrow: Tensor = _NarrowAttention.apply(query, key, value, scaling)  # type: ignore[no-untyped-call]
+            return narrow
         return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
     mask = _causal(query, key)
     if windowed:
@@ -85,6 +89,52 @@ def _attend(
     if softcap is None:
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
     return _softcapped(query, key, value, mask, scaling, softcap)
+
+
+class _NarrowAttention(torch.autograd.Function):
+    """Causal attention in bfloat16 on a CPU, whose way back is computed in float32: torch's own
+    way back takes 1.2 to 2.5 times as long for examples of 25 to 200 tokens, and rounds more."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float | None
+    ) -> Tensor:
+        out, sums = _flash()(query, key, value, 0.0, True, scale=scaling)
+        ctx.save_for_backward(query, key, value, out, sums)
+        ctx.scaling = scaling
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        *numbers, sums = ctx.saved_tensors
+        wide = [x.float() for x in (upstream[0], *numbers)]
+        gradients = _flash_backward()(*wide, sums, 0.0, True, scale=ctx.scaling)
+        return *(gradient.to(upstream[0].dtype) for gradient in gradients), None
+
+
+def _flash() -> Any:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+def _flash_backward() -> Any:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+@cache
+def _has_flash(device: torch.device) -> bool:
+    """Whether the functions above, which torch does not promise to keep, do what is wanted."""
+    if device.type != "cpu":
+        return False
+    x = torch.tensor([[[[1.0, 2.0], [3.0, 1.0], [0.0, 1.0]]]])
+    wide = x.clone().requires_grad_()
+    plain = scaled_dot_product_attention(wide, x, x, is_causal=True)
+    (expected,) = torch.autograd.grad(plain.sum(), wide)
+    try:
+        out, sums = _flash()(x, x, x, 0.0, True, scale=None)
+        found, *_ = _flash_backward()(torch.ones_like(x), x, x, x, out, sums, 0.0, True, scale=None)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(out, plain) and torch.allclose(found, expected, atol=1e-6)
 
 
 def _causal(query: Tensor, key: Tensor) -> Tensor:

@@ -26,6 +26,9 @@ from honing.model.products import adapted_product, frozen_product
 FEW_LINES = 32
 """A product of fewer lines, as in generation, is left to torch."""
 
+ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2.0**-7}
+"""By how much of a number two orders of computing it may differ."""
+
 Forward = Callable[..., Tensor]
 
 
@@ -82,12 +85,17 @@ def _adapted_forward(module: Any, x: Tensor, *rest: Any, **options: Any) -> Tens
     A, B = module.lora_A[name].weight, module.lora_B[name].weight
     weight, bias = _weight_and_bias(module.base_layer)
     plain = module.disable_adapters or module.merged or module.active_adapters != [name]
-    if plain or rest or options or _few(x) or not (x.dtype == A.dtype == weight.dtype):
+    if plain or rest or options or _few(x) or not _fit(x.dtype, weight.dtype, A.dtype):
         found: Tensor = type(module).forward(module, x, *rest, **options)
         return found
     dropout = module.lora_dropout[name]
     rate = float(getattr(dropout, "rate", getattr(dropout, "p", 0.0))) if module.training else 0.0
     return adapted_product(x, weight, bias, A, B, module.scaling[name], rate)
+
+
+def _fit(x: torch.dtype, weight: torch.dtype, adapter: torch.dtype) -> bool:
+    """Whether a product computes in the type of x and weight: not in float16, which overflows."""
+    return x == weight and (adapter == x or (x == torch.bfloat16 and adapter == torch.float32))
 
 
 def _frozen_forward(module: Any, x: Tensor) -> Tensor:
@@ -117,7 +125,7 @@ def _norm(module: nn.Module) -> Forward | None:
     if set(own) != {"weight"} or own["weight"].dim() != 1 or not isinstance(epsilon, float):
         return None
     weight = own["weight"]
-    if weight.requires_grad or weight.dtype != torch.float32:  # the libraries' own is float32 only
+    if weight.requires_grad or weight.dtype not in ROUNDING:  # the libraries' own is never wider
         return None
     for offset in (0.0, 1.0):
         forward = partial(_norm_forward, module, offset, epsilon)
@@ -140,7 +148,8 @@ def _agree(module: nn.Module, forward: Forward, like: Tensor) -> bool:
     try:
         with torch.no_grad():
             own = type(module).forward(module, x)
-            return isinstance(own, Tensor) and torch.allclose(forward(x), own, 1e-5, 1e-6)
+            near = ROUNDING[like.dtype]
+            return isinstance(own, Tensor) and torch.allclose(forward(x), own, near, near / 10)
     except (TypeError, AttributeError, RuntimeError):
         return False
 

@@ -4,8 +4,11 @@ The plain form is PEFT's: y = x·Wᵀ + b + scale · dropout(x)·Aᵀ·Bᵀ, an 
 forward and backward of one layer are one function each, which keeps x, a byte an element for the
 dropout and the product with A, adds inside the large product, and scales the thin ones.
 
-On a CPU in float32 the large products go through oneDNN, which ran 10 to 15 % faster than the BLAS
-that torch.nn.Linear takes (AMD Zen 3); other types and devices take torch's own.
+On a CPU the large products go through oneDNN, in float32 10 to 15 % faster than the BLAS that
+torch.nn.Linear takes (AMD Zen 3); other types and devices take torch's own.
+
+On a base in bfloat16 all products are in bfloat16, as under autocast, with sums in float32 inside;
+A and B themselves stay float32, and learn in it. PEFT converts x to float32 there instead.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from honing.model.dropout import keep_mask
+from honing.model.dropout import keep_mask, masked
 
 
 def product(
@@ -24,7 +27,7 @@ def product(
 ) -> Tensor:
     """x·weightᵀ + bias + add. x: (N, K); weight: (M, K) of any strides; bias: (M,); add: (N, M)."""
     learns = torch.is_grad_enabled() and x.requires_grad  # oneDNN's functions have no derivative
-    if x.dtype == torch.float32 and x.device.type == "cpu" and not learns and _has_onednn():
+    if x.device.type == "cpu" and not learns and _has_onednn(x.dtype):
         onednn = torch.ops.mkldnn._linear_pointwise
         found: Tensor
         if add is None:
@@ -37,11 +40,13 @@ def product(
 
 
 @cache
-def _has_onednn() -> bool:
+def _has_onednn(dtype: torch.dtype) -> bool:
     """Whether the functions of oneDNN, which torch does not promise to keep, do what is wanted."""
+    if dtype not in (torch.float32, torch.bfloat16):
+        return False
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    x, weight, bias = torch.ones(2, 3), torch.ones(3, 4).t(), torch.ones(4)
+    x, weight, bias = (torch.ones(*shape, dtype=dtype) for shape in ((2, 3), (4, 3), (4,)))
     try:
         onednn = torch.ops.mkldnn._linear_pointwise
         alone = onednn(x, weight, bias, "none", [], "")
@@ -68,7 +73,8 @@ def adapted_product(
 ) -> Tensor:
     """x·weightᵀ + bias + scale · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021), of which A and B learn.
 
-    x: (…, K); weight: (M, K); A: (r, K); B: (M, r). rate: of the dropout, 0 for none.
+    x: (…, K); weight: (M, K); A: (r, K); B: (M, r). rate: of the dropout, 0 for none. A and B may
+    be wider than the rest, which are of one type; what they get as gradients is then as wide.
     """
     made: Tensor = _AdaptedProduct.apply(  # type: ignore[no-untyped-call]
         _lines(x), weight, bias, A, B, scale, rate
@@ -103,17 +109,18 @@ class _AdaptedProduct(torch.autograd.Function):
         mask = None
         if rate > 0.0:
             mask = keep_mask(lines.numel(), rate, lines.device).view_as(lines)
-        thin = _masked(lines, mask) @ A.t()  # oneDNN's sums of a few columns round more
         ctx.scale = scale / (1.0 - rate)
-        thin *= ctx.scale
+        ctx.wide = B.dtype
+        A, B = A.to(lines.dtype), (B * ctx.scale).to(lines.dtype)
+        thin = _masked(lines, mask) @ A.t()  # oneDNN's sums of a few columns round more
         ctx.save_for_backward(lines, weight, A, B, thin, mask)
         return product(lines, weight, bias, add=product(thin, B))
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        lines, weight, A, B, thin, mask = ctx.saved_tensors
+        lines, weight, A, scaled_B, thin, mask = ctx.saved_tensors
         (gradient,) = upstream
-        to_thin = product(gradient, B.t()).mul_(ctx.scale)
+        to_thin = product(gradient, scaled_B.t())
         grad_A = product(to_thin.t(), _masked(lines, mask).t())
         grad_B = product(
             thin.t(), gradient.t()
@@ -122,8 +129,9 @@ class _AdaptedProduct(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             low = product(to_thin, A.t())
             if mask is not None:
-                low *= mask
+                low = masked(low, mask)
             grad_x = product(gradient, weight.t(), add=low)
+        grad_A, grad_B = grad_A.to(ctx.wide), grad_B.to(ctx.wide).mul(ctx.scale)
         return grad_x, None, None, grad_A, grad_B, None, None
 
 
@@ -132,4 +140,4 @@ def _lines(x: Tensor) -> Tensor:
 
 
 def _masked(lines: Tensor, mask: Tensor | None) -> Tensor:
-    return lines if mask is None else lines * mask
+    return lines if mask is None else masked(lines, mask)
