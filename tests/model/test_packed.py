@@ -16,20 +16,28 @@ from honing.model import packed
 from honing.model.packed import pack, packed_product, packed_products
 from tests.tiny import tiny_model
 
-needs_onednn = pytest.mark.skipif(not packed._has_packed(), reason="torch without oneDNN")
+needs_onednn = pytest.mark.skipif(
+    not packed._has_packed(torch.float32), reason="torch without oneDNN"
+)
 
 
-@needs_onednn
 @pytest.mark.parametrize("num_lines", [1, 5, 32, 300])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_a_packed_product_is_the_product(num_lines: int, with_bias: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_a_packed_product_is_the_product(
+    num_lines: int, with_bias: bool, dtype: torch.dtype
+) -> None:
+    if not packed._has_packed(dtype):
+        pytest.skip(f"torch without oneDNN for {dtype}")
     torch.manual_seed(0)
-    x, weight = torch.randn(2, num_lines, 96), torch.randn(160, 96)
-    bias = torch.randn(160) if with_bias else None
+    x, weight = torch.randn(2, num_lines, 96).to(dtype), torch.randn(160, 96).to(dtype)
+    bias = torch.randn(160).to(dtype) if with_bias else None
     found = packed_product(x, pack(weight), bias)
     exact = linear(x.double(), weight.double(), None if bias is None else bias.double())
     assert found.shape == (2, num_lines, 160)
-    assert float((found - exact).norm() / exact.norm()) < 1e-6
+    assert found.dtype == dtype
+    bound = 1e-6 if dtype == torch.float32 else 2.0**-9
+    assert float((found - exact).norm() / exact.norm()) < bound
 
 
 def small_net() -> Any:
@@ -70,8 +78,9 @@ def test_what_needs_a_gradient_or_another_type_is_computed_plainly() -> None:
         leaf = x.clone().requires_grad_()
         net(leaf).sum().backward()
         assert leaf.grad is not None
-    doubles = net.double()
-    with packed_products(doubles) as number:
+    with packed_products(net.double()) as number:
+        assert number == 0
+    with packed_products(net.half()) as number:
         assert number == 0
 
 
