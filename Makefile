@@ -19,7 +19,7 @@ help:
 	@echo "make check    ruff, format, mypy, tests"
 	@echo "make format   put the code into shape"
 	@echo "make torture  kills, faults, a long run, hostile files: an hour; writes benchmarks/torture.md"
-	@echo "make bench    speed beside TRL and a plain loop: ROWS=\"A.jsonl B.jsonl\" [TOKENIZER=FOLDER]"
+	@echo "make bench    speed beside TRL, LLaMA-Factory, LitGPT: ROWS=\"A.jsonl B.jsonl\" [TOKENIZER=FOLDER]"
 	@echo "make schema   write configs/honing.schema.json anew"
 
 install: $(INSTALLED)
@@ -68,10 +68,29 @@ $(PEERS)/trl/.installed: Makefile
 		accelerate==1.15.0
 	@touch $@
 
-bench: install $(PEERS)/trl/.installed
+# What its training imports, without the dependencies of its web page, and without torchvision and
+# torchaudio, whose wheels load beside a torch with CUDA alone.
+$(PEERS)/llamafactory/.installed: Makefile
+	$(PYTHON) -m venv $(PEERS)/llamafactory
+	$(PEERS)/llamafactory/bin/python -m pip install --quiet torch==2.13.0
+	$(PEERS)/llamafactory/bin/python -m pip install --quiet torch==2.13.0 transformers==5.6.0 \
+		peft==0.18.1 accelerate==1.11.0 trl==0.24.0 datasets==4.0.0 omegaconf==2.4.0 \
+		matplotlib==3.11.2 scipy==1.17.1 av==16.0.0 pillow==11.3.0 sentencepiece==0.2.3
+	$(PEERS)/llamafactory/bin/python -m pip install --quiet --no-deps llamafactory==0.9.5
+	@touch $@
+
+$(PEERS)/litgpt/.installed: Makefile
+	$(PYTHON) -m venv $(PEERS)/litgpt
+	$(PEERS)/litgpt/bin/python -m pip install --quiet torch==2.13.0
+	$(PEERS)/litgpt/bin/python -m pip install --quiet torch==2.13.0 litgpt==0.5.13 \
+		lightning==2.6.6 torchmetrics==1.9.0 jsonargparse==4.41.0 requests==2.34.2
+	@touch $@
+
+bench: install $(foreach peer,trl llamafactory litgpt,$(PEERS)/$(peer)/.installed)
 	@test -n "$(ROWS)" || { echo 'make bench ROWS="A.jsonl B.jsonl": name files of rows'; exit 1; }
 	$(BIN)/python benchmarks/training_speed.py --rows $(ROWS) \
 		$(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --trl-python $(PEERS)/trl/bin/python \
-		--output benchmarks/results.md
+		--llamafactory-python $(PEERS)/llamafactory/bin/python \
+		--litgpt-python $(PEERS)/litgpt/bin/python --output benchmarks/results.md
 	$(BIN)/python benchmarks/plan_bounds.py --rows $(firstword $(ROWS)) \
 		--output benchmarks/plan_bounds.md

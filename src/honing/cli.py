@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -90,6 +91,8 @@ def _fail(message: str, status: int) -> int:
 def _prepare_streams() -> None:
     """Files and pipes get UTF-8 whatever the locale; a terminal never stops at a character, and
     obeys none that stands in somebody's text."""
+    # Where it is installed, PEFT imports it, and it tells of kernels that it did not fetch.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):

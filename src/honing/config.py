@@ -35,6 +35,8 @@ class ModelConfig(Section):
     """Base model: a Hub id, a folder, a .gguf file, or package:MODULE/FILE."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number type of the frozen base. auto: what this device computes fast. Adapters: float32."""
+    load_in_4bit: bool = False
+    """Keep the base's linear layers in 4 bits (QLoRA), for small GPUs. Needs honing[4bit]."""
     trust_remote_code: bool = False
     """Run Python code that comes with this base. Only for a base whose code you have read."""
 

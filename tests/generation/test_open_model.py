@@ -106,6 +106,19 @@ def test_a_template_that_is_not_the_checkpoints_is_refused(tiny_run: TinyRun, wh
     assert opened(name, "data.template=koalpaca-v1.1").text.template.name == "koalpaca-v1.1"
 
 
+@pytest.mark.parametrize("where", ["folder", "best"])
+def test_a_base_in_other_bits_than_the_checkpoints_is_refused(
+    tiny_run: TinyRun, where: str
+) -> None:
+    name = tiny_run.folder if where == "folder" else tiny_run.checkpoints / "best"
+    adapter = find_adapter(str(name), None)
+    assert error_of(partial(opened, name, "model.load_in_4bit=true")) == (
+        f"model.load_in_4bit: {adapter} was trained with false, and answers on another base would "
+        "not be its own; leave it out"
+    )
+    assert opened(name, "model.load_in_4bit=false").adapter == adapter
+
+
 def test_a_template_that_this_version_does_not_know_is_refused(
     tiny_run: TinyRun, tmp_path: Path
 ) -> None:

@@ -37,6 +37,11 @@ def base(tmp_path: Path) -> Path:
         ({"num_hidden_layers": 1001}, "its num_hidden_layers is 1,001"),
         ({"n_layer": 10**6}, "its n_layer is 1,000,000"),
         ({"vision": {"encoder": {"num_layers": 10**6}}}, "its num_layers is 1,000,000"),
+        (
+            {"quantization_config": {"quant_method": "gptq"}},
+            "its weights are stored in fewer bits (gptq); name the model that it was made from",
+        ),
+        ({"quantization_config": [1]}, "its weights are stored in fewer bits (quantization_c"),
         ({"num_labels": 10**8}, "its num_labels is 100,000,000"),
         ({"id2label": dict.fromkeys(map(str, range(100_001)))}, "its id2label has 100,001 entries"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from honing.config import Config
 from honing.config_file import load_config
@@ -92,6 +93,9 @@ def test_activations_are_counted_by_hand() -> None:
     assert activation_bytes(tiny_model("llama"), 100) == 2 * (12 * 32 + 4 * 64) * 100 * 4
     # GPT-2 leaves n_inner unsaid: four times its width.
     assert activation_bytes(tiny_model("gpt2"), 1) == 2 * (12 * 32 + 4 * 128) * 4
+    narrow = tiny_model("gpt2", torch.bfloat16)
+    assert activation_bytes(narrow, 1) == 2 * (12 * 32 + 4 * 128) * 2
+    assert activation_bytes(narrow, 1, fast_forms=False) == 2 * (12 * 32 + 4 * 128) * 4
 
 
 def test_activations_are_recomputed_above_half_the_memory() -> None:

@@ -18,7 +18,7 @@ from honing.config import Config
 from honing.errors import UserError
 from honing.model.device import peak_memory_bytes
 from honing.model.lora import adapter_weights, attach_lora
-from honing.training.cost import Cost, format_cost, measure_cost, plan
+from honing.training.cost import Cost, forecast, format_cost, measure_cost, plan
 from honing.training.trainer import Trainer
 from tests.runs import contents_below, qa_rows, save_rows, small_config, small_overrides
 from tests.tiny import PAIRS, encoded, tiny_model, tiny_tokenizer, train_settings
@@ -44,7 +44,8 @@ def too_little() -> float:
 
 def trainer(**settings: Any) -> Trainer:
     model = attach_lora(tiny_model("llama"), Config().lora, seed=0)
-    chosen = train_settings(epochs=3, global_batch_size=4, packing=True, **settings)
+    given = {"epochs": 3, "global_batch_size": 4, "packing": True, **settings}
+    chosen = train_settings(**given)
     return Trainer(model, ROWS, ROWS[:3], chosen, seed=1, packing_is_checked=True)
 
 
@@ -126,6 +127,87 @@ def test_what_is_said() -> None:
         "  time: 2 min for 6,000 tokens at 50 a second, and 30 s of validation "
         "(3 of 90 steps timed)"
     )
+
+
+# --- the line at the head of a training
+
+
+def said(
+    monkeypatch: pytest.MonkeyPatch,
+    gb: float,
+    *,
+    saved: int = 0,
+    device: str = "cpu",
+    **settings: Any,
+) -> str:
+    """Where 1 GB is taken before the first step, and gb are there."""
+    monkeypatch.setattr(honing.training.cost, "peak_memory_bytes", lambda _: 10**9)
+    monkeypatch.setattr(honing.training.cost, "_available_bytes", lambda _: round(gb * 1e9))
+    monkeypatch.setattr(honing.training.cost, "saved_bytes", lambda _: saved)
+    made = trainer(**settings)
+    return forecast(made, config_of(made).model_copy(update={"device": device}))
+
+
+def test_a_short_training_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(honing.training.cost, "measure_cost", None)
+    assert said(monkeypatch, 8) == (
+        "  memory: some 1.0 of 8.0 GB; time: see the bar after the first steps"
+    )
+
+
+def test_what_seems_too_large_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(honing.training.cost, "measure_cost", None)
+    assert said(monkeypatch, 0.5) == (
+        "WARNING: memory: some 1.0 of 0.5 GB: WILL HARDLY FIT; to fit: "
+        "train.gradient_checkpointing=true (about a third more time); or data.max_length=111 "
+        "(longer rows are cut or left out); or lora.rank=4; or a smaller model.base"
+    )
+    saving: dict[str, Any] = {"saved": 3 * 10**8, "gradient_checkpointing": True}
+    assert "load_in_4bit" not in said(monkeypatch, 0.5, **saving)
+    assert said(monkeypatch, 0.5, device="cuda", **saving) == (
+        "WARNING: memory: some 1.0 of 0.5 GB: WILL HARDLY FIT; to fit: data.max_length=111 "
+        "(longer rows are cut or left out); or lora.rank=4; or model.load_in_4bit=true (0.3 GB "
+        "less); or a smaller model.base"
+    )
+
+
+@pytest.mark.parametrize(
+    ("peak", "line"),
+    [
+        (2, "  memory: 2.0 of 8.0 GB; time: 2 min, and 30 s of validation"),
+        (9, "WARNING: memory: 9.0 of 8.0 GB: DOES NOT FIT; to fit: a; or b"),
+    ],
+)
+def test_a_long_training_is_timed(peak: int, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(made: Trainer, _: Config, *, timed_s: float) -> Cost:
+        assert (made.num_steps, timed_s) == (150, 0.0)
+        advice = ("a", "b") if peak > 8 else ()
+        return Cost(150, 6000, 50.0, 120.0, 30.0, peak * 10**9, 8 * 10**9, 412, 1, advice)
+
+    monkeypatch.setattr(honing.training.cost, "measure_cost", measured)
+    assert said(monkeypatch, 8, max_steps=150, epochs=75) == line
+
+
+def test_a_forecast_takes_three_steps_and_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(honing.training.cost, "PROBED_STEPS", 6)
+    adapters, tried = [], []
+    add_gradients = Trainer.add_gradients
+
+    def counted(*given: Any) -> float:
+        tried.append(given)
+        return add_gradients(*given)
+
+    monkeypatch.setattr(Trainer, "add_gradients", counted)
+    for foreseen in (False, True):
+        made = trainer(learning_rate=1e-2)
+        torch.manual_seed(7)
+        before = len(tried)
+        if foreseen:
+            forecast(made, config_of(made))
+            assert len(tried) - before == 2, "the longest micro-batch, and a step"
+        made.train()
+        adapters.append(adapter_weights(made.model))
+    assert all(torch.equal(adapters[0][name], tensor) for name, tensor in adapters[1].items())
 
 
 def test_the_command(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

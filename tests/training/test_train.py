@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,11 @@ def test_all_choices_are_said_before_the_first_step(finished: Finished) -> None:
         "  micro_batch_size: 4",
         finished.said[7],  # names the memory of the machine
         "  6 steps, 3 an epoch, of 4 examples, packed into rows of at most 512 tokens",
+        finished.said[9],
+    )
+    assert re.fullmatch(
+        r"  memory: some \d+\.\d of \d+\.\d GB; time: see the bar after the first steps",
+        finished.said[9],
     )
     assert finished.said[7].startswith("  gradient_checkpointing: off, activations take about 0.0")
 
@@ -334,7 +340,7 @@ def test_it_says_what_a_step_adds_up(
     given = ("train.micro_batch_size=2", *settings.split())
     with pytest.raises(RuntimeError, match="stopped"):
         train(small_config(tiny_base, rows, tmp_path / "out", *given), say=said.append)
-    assert said[-1] == f"  6 steps, 3 an epoch, of 4 examples, {layout}"
+    assert said[-2] == f"  6 steps, 3 an epoch, of 4 examples, {layout}"
 
 
 def stop_here(*_: Any) -> None:

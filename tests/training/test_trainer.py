@@ -18,7 +18,7 @@ from honing.errors import UserError
 from honing.model.lora import attach_lora
 from honing.run import RunFolder
 from honing.training.progress import LoggedEvaluation, LoggedSteps, Progress
-from honing.training.trainer import Trainer
+from honing.training.trainer import Trainer, packed_row_tokens
 from tests.tiny import ARCHITECTURES, PAIRS, adapted_model, encoded, tiny_model, train_settings
 
 ROWS = encoded(PAIRS)
@@ -130,6 +130,12 @@ def test_an_epoch_that_max_steps_cuts_short_is_kept_too() -> None:
     made, _ = trained(max_steps=4)
     assert [record.totals.num_steps for record in made.state.history] == [3, 1]
     assert made.state.history[1].val_loss == made.state.val_loss
+
+
+def test_a_packed_row_in_bfloat16_holds_twice_the_tokens() -> None:
+    assert packed_row_tokens(torch.float32, 128) == 512
+    assert packed_row_tokens(torch.bfloat16, 128) == 1024
+    assert packed_row_tokens(torch.bfloat16, 2000) == packed_row_tokens(torch.float32, 2000) == 2000
 
 
 def test_packed_rows_hold_512_tokens_or_the_longest_example() -> None:

@@ -32,6 +32,7 @@ from honing.evaluation.score import Surroundings, look_around, score_predictions
 from honing.generation.answer import encode_for_answering
 from honing.generation.open_model import OpenModel, find_adapter, fold_adapter, open_model
 from honing.model.forward import plain_model
+from honing.model.four_bit import is_in_4bit
 from honing.model.lora import ADAPTER_WEIGHTS
 from honing.run import RunFolder
 from honing.training.processes import Processes, together
@@ -335,7 +336,9 @@ def _describe_data(task: _Task) -> dict[str, Any]:
 def _describe_settings(opened: OpenModel, task: _Task) -> dict[str, Any]:
     """Everything that the answers and losses depend on, besides model and rows."""
     answering = task.settings.model_dump(mode="json", exclude={"batch_size", "num_answers"})
+    in_4bit = {"load_in_4bit": True} if is_in_4bit(opened.model) else {}  # older files say nothing
     return {
+        **in_4bit,
         "generate": answering,
         "template": opened.text.template.name,
         "max_length": task.config.data.max_length,

@@ -23,6 +23,7 @@ from honing.errors import UserError
 from honing.files import read_json
 from honing.model.device import choose_device, choose_dtype
 from honing.model.forward import plain_model
+from honing.model.four_bit import expand, is_in_4bit
 from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
 from honing.model.lora import ADAPTER_CONFIG, load_adapter, untie_adapted
 from honing.run import RunFolder
@@ -113,11 +114,13 @@ def open_model(
     base_only: bool = False,
     checkpoint: str | None = None,
     fold: bool = True,
+    expanded: bool = False,
 ) -> OpenModel:
     """Load a model by name. config gives device, dtype and, for a base plain, the template.
 
     base_only: the same base and template, without the adapter. fold: see fold_adapter; without it
-    the adapter can be switched off. Raises UserError where the adapter was trained on another base.
+    the adapter can be switched off. expanded: a base in 4 bits as plain layers of the same weights.
+    Raises UserError where the adapter was trained on another base.
     """
     adapter = find_adapter(name, checkpoint)
     source = _source(name, adapter, config)
@@ -132,6 +135,8 @@ def open_model(
     text = text_model(base, tokenizer, template)
     model = load_model(base, dtype, device)
     _check_base(source, model.honing_fingerprint)
+    if expanded:
+        expand(model)
     if adapter is not None and not base_only:
         check_adapter_files(adapter)
         model = load_adapter(model, adapter)
@@ -143,8 +148,8 @@ def open_model(
 
 def fold_adapter(model: Model) -> None:
     """Add the adapter to the weights where they are float32: the same answers with half the matrix
-    products. In 16 bits the sum would be rounded, and the model another one."""
-    if plain_model(model).dtype == torch.float32:
+    products. In 16 or 4 bits the sum would be rounded, and the model another one."""
+    if plain_model(model).dtype == torch.float32 and not is_in_4bit(model):
         untie_adapted(model)
         model.merge_adapter()
 
@@ -205,6 +210,7 @@ def _source(name: str, adapter: Path | None, config: Config) -> _Source:
         about = None if folder is None else read_about(folder)
         return _Source(wanted.model_copy(update={"base": name}), None, about or {})
     about = read_about(adapter)
+    wanted = in_bits_of_training(wanted, about, adapter)
     if "base" in wanted.model_fields_set:  # its place may have changed since
         return _Source(wanted, adapter, about or {})
     base = _base_in_peft_config(adapter) if about is None else _part(about, "base", "name")
@@ -214,6 +220,25 @@ def _source(name: str, adapter: Path | None, config: Config) -> _Source:
             "say which it is with model.base=…"
         )
     return _Source(wanted.model_copy(update={"base": base}), adapter, about or {})
+
+
+def in_bits_of_training(
+    wanted: ModelConfig, about: dict[str, Any] | None, adapter: Path
+) -> ModelConfig:
+    """How to load an adapter's base: in 4 bits where it was trained so, and there alone.
+
+    about: None for an adapter that PEFT wrote, which does not say. Raises UserError where the user
+    asks for another base than the trained one.
+    """
+    if about is None:
+        return wanted
+    trained = _part(about, "base", "load_in_4bit") is True
+    if "load_in_4bit" in wanted.model_fields_set and wanted.load_in_4bit != trained:
+        raise UserError(
+            f"model.load_in_4bit: {adapter} was trained with {str(trained).lower()}, and answers "
+            "on another base would not be its own; leave it out"
+        )
+    return wanted.model_copy(update={"load_in_4bit": trained})
 
 
 def _base_in_peft_config(adapter: Path) -> object:

@@ -11,6 +11,7 @@ from honing.version import VERSION
 def default_card(about: Mapping[str, Any], dtype: str) -> str:
     """A card in the Hub's format. about: honing.json of the merged folder."""
     base, source = about["base"], about["merged_from"]
+    bits = ", its 4-bit weights (NF4) expanded" if base.get("expanded_from_4bit") else ""
     return f"""\
 ---
 base_model: {_yaml(base["name"])}
@@ -26,7 +27,7 @@ tags:
 
 A LoRA adapter, merged into its base and verified by honing {VERSION}.
 
-- Base: `{base["name"]}`, fingerprint `{base["fingerprint"][:16]}`
+- Base: `{base["name"]}`, fingerprint `{base["fingerprint"][:16]}`{bits}
 - Adapter: `{source["checkpoint"]}` of `{source["run"]}`, SHA-256 `{source["adapter_sha256"][:16]}`
 - Merged in float64 and stored as {dtype}; `merge_report.json` holds what was checked
 

@@ -19,15 +19,22 @@ from honing.errors import UserError
 from honing.generation.open_model import OpenModel, answering_config, find_adapter, open_model
 from honing.merging.card import default_card
 from honing.merging.chat_text import jinja_template
+from honing.merging.difference import Difference
 from honing.merging.folder import REPORT, check_output, check_space, folder_aside, write_model
 from honing.merging.gguf_export import BITS, check_gguf, write_gguf
 from honing.merging.gguf_verify import verify_gguf
 from honing.merging.ollama import MODELFILE, modelfile
-from honing.merging.reference import Reference, choose_rows, measure_reference
+from honing.merging.reference import (
+    Reference,
+    choose_rows,
+    in_published_base,
+    measure_reference,
+)
 from honing.merging.verify import Expected, Verification, verify_merged
 from honing.merging.weights import DTYPES, are_tied, check_adapter, merge_weights, tensor_hashes
 from honing.model.device import peak_memory_bytes
 from honing.model.forward import plain_model
+from honing.model.four_bit import is_in_4bit, num_values
 from honing.model.gguf import sha256_of
 from honing.model.load import Model, find_base, fingerprint_of, load_tokenizer
 from honing.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -56,7 +63,8 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Wishes:
-    """What is merged, and how. about: what the checkpoint says of itself."""
+    """What is merged, and how. about: what the checkpoint says of itself. in_4bit: the base was,
+    while it was trained on."""
 
     name: str
     adapter: Path
@@ -64,6 +72,7 @@ class _Wishes:
     config: Config
     dtype: str
     base_dtype: str
+    in_4bit: bool
     card: str | None
 
 
@@ -96,22 +105,25 @@ def merge(
     config = _merging_config(name, overrides)
     opened = open_model(str(adapter), config, fold=False)
     check_adapter(opened.model)
+    in_4bit = is_in_4bit(opened.model)
     stored = _stored_dtype(opened.model)
     about = read_about(adapter) or {}
-    wishes = _Wishes(name, adapter, about, config, _choose_dtype(dtype, stored), stored, card)
+    stores = _choose_dtype(dtype, stored)
+    wishes = _Wishes(name, adapter, about, config, stores, stored, in_4bit, card)
     _check_room(opened, wishes, folder, gguf)
     say(f"Computing what {adapter} answers, unmerged")
     chosen = choose_rows(run, opened)
     reference = measure_reference(opened, chosen, getattr(torch, wishes.dtype))
+    published = _in_published_base(opened, wishes, reference)
     say(f"Merging in float64, storing {wishes.dtype}")
-    opened = open_model(str(adapter), config, fold=False)
+    opened = open_model(str(adapter), config, fold=False, expanded=True)
     with folder_aside(folder, overwrite=overwrite) as aside:
         expected = _write_merged(opened, wishes, reference, aside)
         text = opened.text
         del opened
         say("Reading it back from disk, and comparing")
         verification = verify_merged(aside, expected)
-        record = _record(wishes, expected, verification)
+        record = _record(wishes, expected, verification, published)
         if gguf is not None:
             say(f"Writing {gguf} for llama.cpp")
             record["gguf"] = _write_gguf(aside, wishes, expected, text, gguf)
@@ -170,7 +182,7 @@ def _check_room(opened: OpenModel, wishes: _Wishes, output: Path, gguf: str | No
     model = plain_model(opened.model)
     if gguf is not None:
         check_gguf(model.config, _tokenizer(opened, wishes), gguf)
-    numbers = sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name)
+    numbers = sum(num_values(p) for name, p in model.named_parameters() if "lora_" not in name)
     bits = 8 * getattr(torch, wishes.dtype).itemsize + (0 if gguf is None else BITS[gguf])
     check_space(output, int(numbers * bits / 8) + OTHER_FILES)
 
@@ -180,12 +192,26 @@ def _tokenizer(opened: OpenModel, wishes: _Wishes) -> Any:
     return load_tokenizer(find_base(model))
 
 
+def _in_published_base(
+    opened: OpenModel, wishes: _Wishes, reference: Reference
+) -> Difference | None:
+    """Of the merge that is not made, from what was trained; None where both are the same."""
+    if not wishes.in_4bit:
+        return None
+    model = wishes.config.model.model_copy(update={"base": opened.text.name})
+    return in_published_base(model, wishes.adapter, reference)
+
+
 def _write_merged(
     opened: OpenModel, wishes: _Wishes, reference: Reference, folder: Path
 ) -> Expected:
     """Merge, and write the folder. Returns what it must be found to hold."""
     about, text = wishes.about, opened.text
-    base = {"name": _public_name(text.name), "fingerprint": opened.model.honing_fingerprint}
+    base = {
+        "name": _public_name(text.name),
+        "fingerprint": opened.model.honing_fingerprint,
+        "expanded_from_4bit": wishes.in_4bit,
+    }
     tokenizer = _tokenizer(opened, wishes)
     model = merge_weights(opened.model, getattr(torch, wishes.dtype))
     end_ids = tuple(dict.fromkeys((*about.get("end_ids", ()), *reference.ends.ids)))
@@ -262,8 +288,10 @@ def _write_gguf(
     return {**file.to_record(), "modelfile": MODELFILE}
 
 
-def _record(wishes: _Wishes, expected: Expected, verification: Verification) -> dict[str, Any]:
-    """merge_report.json, but for what is known at its end."""
+def _record(
+    wishes: _Wishes, expected: Expected, verification: Verification, published: Difference | None
+) -> dict[str, Any]:
+    """merge_report.json, but for what is known at its end. published: None for a plain base."""
     reference = expected.reference
     return {
         "honing": VERSION,
@@ -271,6 +299,7 @@ def _record(wishes: _Wishes, expected: Expected, verification: Verification) -> 
         "checkpoint": wishes.adapter.name,
         "dtype": wishes.dtype,
         "base_dtype": wishes.base_dtype,
+        "base_in_4bit": None if published is None else {"in_published_base": published.to_record()},
         "arithmetic": "float64, layer by layer, rounded once to dtype; compared in float32",
         "tied_embeddings": expected.tied,
         "num_tensors": len(expected.hashes),
@@ -323,6 +352,12 @@ def format_terminal(merged: Merged) -> str:
         f"answers the same in {merged.verification.same_answers} of "
         f"{merged.verification.num_answers}",
     ]
+    if (in_4bit := record["base_in_4bit"]) is not None:
+        other = in_4bit["in_published_base"]
+        lines.append(
+            "  the base is the one that was trained on, its 4-bit weights expanded; merged into it "
+            f"as published, the model would be off by a mean KL of {other['mean_kl_nats']:.1e} nats"
+        )
     if merged.gguf is not None:
         lines += _gguf_lines(merged.gguf, record["gguf"])
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from honing.config import GenerateConfig
+from honing.config import GenerateConfig, ModelConfig
 from honing.data.encode import Tokens, encode_prompts
 from honing.data.example import Example, Exchange
 from honing.data.reading.read import read_source
@@ -20,7 +20,9 @@ from honing.generation.decode import AnswerIds, Ends, decode_batch
 from honing.generation.open_model import OpenModel
 from honing.merging.difference import Difference, difference, logits_of, round_weights
 from honing.model.forward import plain_model
-from honing.model.load import Model
+from honing.model.four_bit import expand
+from honing.model.load import Model, find_base, load_model
+from honing.model.lora import load_adapter
 from honing.run import RunFolder
 
 NUM_ROWS = 8
@@ -124,6 +126,7 @@ def measure_reference(opened: OpenModel, chosen: CheckRows, dtype: torch.dtype) 
             "merge: differs_from_base: the adapter changes nothing: with and without it the "
             "logits are the same; is it trained?"
         )
+    expand(model, as_stored=False)
     round_weights(model, dtype)
     rounding = difference(logits, logits_of(model, rows))
     return Reference(
@@ -138,6 +141,13 @@ def measure_reference(opened: OpenModel, chosen: CheckRows, dtype: torch.dtype) 
         answers=tuple(answers),
         ends=ends,
     )
+
+
+def in_published_base(base: ModelConfig, adapter: Path, reference: Reference) -> Difference:
+    """What an adapter that was trained on a base in 4 bits is in the base as it was published."""
+    model = load_model(find_base(base.model_copy(update={"load_in_4bit": False})), "float32", "cpu")
+    tuned = load_adapter(model, adapter).eval()
+    return difference(reference.logits, logits_of(tuned, reference.rows))
 
 
 def answer(model: Model, questions: Sequence[Tokens], ends: Ends) -> list[AnswerIds]:

@@ -32,6 +32,12 @@ class Refused(Exception):
 
 def check_config(config: Mapping[str, Any], *, trusts_code: bool) -> None:
     """Look at a config.json before anything is built from it. Raises Refused."""
+    if stored := config.get("quantization_config"):
+        method = stored.get("quant_method", "") if isinstance(stored, Mapping) else ""
+        raise Refused(
+            f"its weights are stored in fewer bits ({method or 'quantization_config'}); name the "
+            "model that it was made from, with model.load_in_4bit=true where memory is short"
+        )
     for key, value in _settings(config):
         word = key.lower()
         if word.endswith("implementation") and "/" in str(value) and not trusts_code:

@@ -62,16 +62,22 @@ def describe_forms(taken: Counter[str]) -> str:
 def _product(module: nn.Module) -> Forward | None:
     if isinstance(module, LoraLayer):
         return partial(_adapted_forward, module) if _is_plain_lora(module) else None
-    if isinstance(module, nn.Linear | Conv1D) and not module.weight.requires_grad:
+    if _is_plain(module) and not module.weight.requires_grad:
         return partial(_frozen_forward, module)
     return None
+
+
+def _is_plain(module: Any) -> bool:
+    """A layer whose weight is a matrix of numbers, not packed ones as in 4 bits."""
+    is_linear = isinstance(module, nn.Linear | Conv1D)
+    return is_linear and module.weight.is_floating_point()
 
 
 def _is_plain_lora(module: Any) -> bool:
     """One adapter of A and B on a frozen layer, nothing more: not DoRA, no bias, no embedding."""
     names = list(module.lora_A)
     return (
-        isinstance(module.base_layer, nn.Linear | Conv1D)
+        _is_plain(module.base_layer)
         and len(names) == 1
         and not module.lora_variant
         and module.lora_A[names[0]].bias is None

@@ -38,6 +38,7 @@ from honing.model.base_check import (
     check_tokenizer,
     config_of,
 )
+from honing.model.four_bit import check_four_bit, to_four_bit
 from honing.model.gguf import converted_folder
 from honing.model.token_bytes import token_bytes
 from honing.terminal import silenced
@@ -56,6 +57,7 @@ class Base:
     location: str
     is_local: bool
     trust_remote_code: bool = False
+    in_4bit: bool = False
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -72,21 +74,21 @@ class Base:
 def find_base(model: ModelConfig) -> Base:
     """Find the base on this machine, or take its name for a Hub id. Nothing is loaded yet."""
     name = model.base
-    trusted = model.trust_remote_code
+    how = (model.trust_remote_code, model.load_in_4bit)
     path = _packaged_file(name) if name.startswith("package:") else _path_of(name)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise UserError(f"model.base: {name}: no such file")
-        return Base(name, str(converted_folder(path)), True, trusted)
+        return Base(name, str(converted_folder(path)), True, *how)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise UserError(f"model.base: {name}: holds no config.json, so it is no model folder")
-        return Base(name, str(path), True, trusted)
+        return Base(name, str(path), True, *how)
     if path.exists():
         raise UserError(f"model.base: {name}: is neither a model folder nor a .gguf file")
     if name.startswith((".", "/", "~", "package:")) or not _HUB_ID.fullmatch(name):
         raise UserError(f"model.base: {name}: no such folder, and not a Hub id either")
-    return Base(name, name, False, trusted)
+    return Base(name, name, False, *how)
 
 
 def _path_of(name: str) -> Path:
@@ -136,9 +138,12 @@ def load_tokenizer(base: Base) -> PreTrainedTokenizerBase:
 def load_model(base: Base, dtype: str, device: str) -> Model:
     """The base model on its device, its weights frozen, its own dropout off.
 
-    Loaded in the type that it is stored in, so that its fingerprint does not depend on dtype.
+    Loaded in the type that it is stored in, so that its fingerprint depends neither on dtype nor
+    on base.in_4bit. Raises UserError where it cannot be loaded so.
     """
     _quiet_transformers()
+    if base.in_4bit:
+        check_four_bit(device)
     _check(base)
     if base.is_local:
         config = _load(AutoConfig, base, "model")
@@ -158,10 +163,14 @@ def load_model(base: Base, dtype: str, device: str) -> Model:
             f"the first is {missing[0]}"
         )
     fingerprint = fingerprint_of(model)
+    if base.in_4bit:
+        to_four_bit(model, dtype, device)
     # Weights alone: model.to() would round the frequencies of rotary positions too, which are
     # buffers, and a position of some hundred tokens would be off by a whole radian.
     for weight in model.parameters():
-        weight.data = weight.data.to(getattr(torch, dtype))
+        if weight.is_floating_point():  # not what is packed in 4 bits
+            # In 4 bits a copy: else they would hold the whole file that they were mapped from.
+            weight.data = weight.data.to(getattr(torch, dtype), copy=base.in_4bit)
     unround_scales(model)
     model = model.to(device)
     model.requires_grad_(False)

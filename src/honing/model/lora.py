@@ -22,6 +22,7 @@ from honing.config import LoraConfig
 from honing.errors import CheckFailed, UserError
 from honing.model.adapter_settings import Unfit, adapter_settings
 from honing.model.forward import plain_model
+from honing.model.four_bit import num_values
 from honing.model.load import Model
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -279,7 +280,7 @@ def count_parameters(model: Model) -> ParameterCount:
     parameters = list(model.parameters())
     return ParameterCount(
         trainable=sum(p.numel() for p in parameters if p.requires_grad),
-        total=sum(p.numel() for p in parameters),
+        total=sum(num_values(p) for p in parameters),
     )
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from honing.config import Config
 from honing.errors import UserError
+from honing.model.four_bit import is_in_4bit, num_bytes
 from honing.model.load import Model
 
 ACTIVATION_SHARE = 0.5
@@ -71,7 +74,7 @@ def plan_training(
     checkpointing = train.gradient_checkpointing
     if checkpointing == "auto":
         num_tokens = packed_row_tokens if packing else config.data.max_length * int(micro)
-        needed = activation_bytes(model, num_tokens)
+        needed = activation_bytes(model, num_tokens, fast_forms=train.fast_forms)
         checkpointing, reason = _checkpointing(
             train.memory_limit, needed, memory_bytes, model, device
         )
@@ -112,18 +115,21 @@ def _checkpointing(
 
 def resident_bytes(model: Model, device: str) -> int:
     """Memory that a training takes before its first forward pass."""
-    weights = sum(int(p.numel()) * int(p.element_size()) for p in model.parameters())
+    weights = sum(num_bytes(p) for p in model.parameters())
     return weights + (PROGRAM_BYTES if device == "cpu" else 0)
 
 
-def activation_bytes(model: Model, num_tokens: int) -> int:
+def activation_bytes(model: Model, num_tokens: int, *, fast_forms: bool = True) -> int:
     """Memory of what a forward pass keeps for the way back, roughly.
 
     A block keeps about 12 vectors of the hidden size and 4 of the inner size for each token
-    (measured on GPT-2 and SmolLM2 with adapters on all layers); adapters work in float32.
+    (measured on GPT-2 and SmolLM2 with adapters on all layers). On a CPU they are as wide as
+    the base, with fast_forms; PEFT's own adapters work in float32 whatever the base.
     """
     config = model.config.get_text_config()
     hidden = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
     vectors = 12 * hidden + 4 * (inner or 4 * hidden)
-    return int(config.num_hidden_layers * vectors * num_tokens * 4)
+    narrow = fast_forms and model.dtype == torch.bfloat16 and model.device.type == "cpu"
+    narrow = narrow and not is_in_4bit(model)  # whose products take no fast form
+    return int(config.num_hidden_layers * vectors * num_tokens * (2 if narrow else 4))

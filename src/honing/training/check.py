@@ -19,7 +19,12 @@ from honing.data.template import Template, choose_template
 from honing.errors import UserError
 from honing.files import read_json
 from honing.generation.answer import encode_for_answering
-from honing.generation.open_model import OpenModel, answering_config, find_adapter
+from honing.generation.open_model import (
+    OpenModel,
+    answering_config,
+    find_adapter,
+    in_bits_of_training,
+)
 from honing.model.device import choose_device, choose_dtype
 from honing.model.load import Model, find_base, load_model, load_tokenizer, text_model
 from honing.model.lora import ADAPTER_WEIGHTS, load_adapter
@@ -204,6 +209,7 @@ def _checks_of_model(adapter: Path, config: Config) -> Iterator[Check]:
         stored = recorded if isinstance(recorded, dict) else {}
         if "base" not in wanted.model_fields_set:
             wanted = wanted.model_copy(update={"base": str(stored.get("name", ""))})
+        wanted = in_bits_of_training(wanted, about, adapter)
         base = find_base(wanted)
         tokenizer = load_tokenizer(base)
         device = choose_device(config.device).value

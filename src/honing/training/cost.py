@@ -1,7 +1,8 @@
 """The stage behind `honing plan CONFIG`: what a training will cost, from its real first steps.
 
 Its micro-batches at their real lengths are computed forwards and backwards, no formula stands for
-them. Adapters, optimizer and random states stay as they were.
+them. Adapters, optimizer and random states stay as they were. A line of it heads every training:
+see forecast.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from honing.model.device import (
     set_random_states,
     total_memory_bytes,
 )
+from honing.model.forward import plain_model
+from honing.model.four_bit import FROM_THE_BASE, saved_bytes
 from honing.model.lora import count_parameters
-from honing.model.plan import activation_bytes
+from honing.model.plan import LEFT_BETWEEN, activation_bytes
 from honing.training.parts import load_parts
 from honing.training.processes import Processes
 from honing.training.trainer import Trainer
@@ -31,9 +34,12 @@ from honing.training.trainer import Trainer
 Say = Callable[[str], None]
 
 TIMED_S = 20.0
-"""Enough steps are timed to fill this, at least one."""
 LOOKED_AT = 100
 """Steps in which the longest micro-batch is looked for."""
+PROBED_STEPS = 150
+"""Steps of a training from which on it is timed beforehand: three steps or so, 2 % of it."""
+WORTH_SAVING = 0.1
+"""Share of the memory that a base in 4 bits must save to be named."""
 ADAM_BYTES = 8
 """Two moments in float32 for each trainable parameter."""
 
@@ -83,24 +89,54 @@ def plan(config: Config, say: Say = print) -> Cost:
     return measure_cost(trainer, parts.config)
 
 
-def measure_cost(trainer: Trainer, config: Config) -> Cost:
-    """What the rest of a training costs, which has not begun. config: without "auto" in it."""
+def forecast(trainer: Trainer, config: Config) -> str:
+    """A line for the head of a training, a warning where it will not fit. Long trainings alone are
+    timed: of others, and of those that seem too large, the memory is estimated."""
+    row_tokens = _longest(trainer, _first_steps(trainer)).input_ids.size
+    peak, available = _estimated_bytes(trainer, row_tokens), _available_bytes(config)
+    of = f"of {available / 1e9:.1f} GB"
+    if peak > available:
+        advice = "; or ".join(_advice(trainer, config, row_tokens, peak))
+        return f"WARNING: memory: some {peak / 1e9:.1f} {of}: WILL HARDLY FIT; to fit: {advice}"
+    if trainer.num_steps < PROBED_STEPS:
+        return f"  memory: some {peak / 1e9:.1f} {of}; time: see the bar after the first steps"
+    cost = measure_cost(trainer, config, timed_s=0.0)
+    if not cost.fits:
+        advice = "; or ".join(cost.advice)
+        return f"WARNING: memory: {cost.peak_bytes / 1e9:.1f} {of}: DOES NOT FIT; to fit: {advice}"
+    return (
+        f"  memory: {cost.peak_bytes / 1e9:.1f} {of}; time: {_duration(cost.training_seconds)}, "
+        f"and {_duration(cost.validation_seconds)} of validation"
+    )
+
+
+def _estimated_bytes(trainer: Trainer, row_tokens: int) -> int:
+    """Memory of a training without computing any of it: by a formula, and rather too much."""
+    kept = activation_bytes(trainer.model, row_tokens, fast_forms=trainer.settings.fast_forms)
+    if trainer.settings.gradient_checkpointing:
+        kept //= plain_model(trainer.model).config.get_text_config().num_hidden_layers
+    if trainer.device == "cpu":
+        kept = round(kept * LEFT_BETWEEN)
+    moments = ADAM_BYTES * count_parameters(trainer.model).trainable
+    return peak_memory_bytes(trainer.device) + kept + moments
+
+
+def measure_cost(trainer: Trainer, config: Config, *, timed_s: float = TIMED_S) -> Cost:
+    """What the rest of a training costs, which has not begun. config: without "auto" in it.
+    timed_s: enough steps are timed to fill this, at least one."""
     states = random_states(trainer.device)
     available = _available_bytes(config)
     steps = _first_steps(trainer)
-    longest = max(
-        (batch for members in steps for batch in _batches(trainer, members)),
-        key=lambda batch: batch.input_ids.size,
-    )
+    longest = _longest(trainer, steps)
     row_tokens = longest.input_ids.size
     before = peak_memory_bytes(trainer.device)
-    kept = activation_bytes(trainer.model, row_tokens)
+    kept = activation_bytes(trainer.model, row_tokens, fast_forms=trainer.settings.fast_forms)
     needed = 0 if trainer.settings.gradient_checkpointing else kept
     if before + needed > 2 * available:  # even half of the estimate would not fit
         raise UserError(
             f"plan: the longest micro-batch, {row_tokens} tokens, needs some {needed / 1e9:.1f} GB "
             f"beside {before / 1e9:.1f} GB of the model, of {available / 1e9:.1f} GB; "
-            + "; or ".join(_advice(config, row_tokens))
+            + "; or ".join(_advice(trainer, config, row_tokens, before + needed))
         )
     _try(trainer, [longest])
     num_timed, num_tokens, seconds = 0, 0, 0.0
@@ -109,7 +145,7 @@ def measure_cost(trainer: Trainer, config: Config) -> Cost:
         num_tokens += _try(trainer, _batches(trainer, members))
         seconds += time.perf_counter() - started
         num_timed += 1
-        if seconds > TIMED_S:
+        if seconds > timed_s:
             break
     tokens_per_s = num_tokens / seconds
     validation = _validation_seconds(trainer)
@@ -127,7 +163,7 @@ def measure_cost(trainer: Trainer, config: Config) -> Cost:
         available_bytes=available,
         row_tokens=row_tokens,
         num_timed_steps=num_timed,
-        advice=() if peak <= available else _advice(config, row_tokens),
+        advice=() if peak <= available else _advice(trainer, config, row_tokens, peak),
     )
 
 
@@ -148,6 +184,14 @@ def format_cost(cost: Cost) -> str:
 def _first_steps(trainer: Trainer) -> list[Sequence[int]]:
     order = epoch_order(len(trainer.rows), trainer.seed, epoch=0)
     return steps_of_epoch(order, trainer.settings.global_batch_size)[:LOOKED_AT]
+
+
+def _longest(trainer: Trainer, steps: Sequence[Sequence[int]]) -> Batch:
+    """The micro-batch of the most tokens, padding counted."""
+    return max(
+        (batch for members in steps for batch in _batches(trainer, members)),
+        key=lambda batch: batch.input_ids.size,
+    )
 
 
 def _batches(trainer: Trainer, members: Sequence[int]) -> list[Batch]:
@@ -195,7 +239,7 @@ def _available_bytes(config: Config) -> int:
     return int(psutil.virtual_memory().available) + int(psutil.Process().memory_info().rss)
 
 
-def _advice(config: Config, row_tokens: int) -> tuple[str, ...]:
+def _advice(trainer: Trainer, config: Config, row_tokens: int, peak_bytes: int) -> tuple[str, ...]:
     """What makes it smaller, the least painful first."""
     advice = []
     if not config.train.gradient_checkpointing:
@@ -205,6 +249,11 @@ def _advice(config: Config, row_tokens: int) -> tuple[str, ...]:
         advice.append(f"data.max_length={shorter} (longer rows are cut or left out)")
     if config.lora.rank > 4:
         advice.append(f"lora.rank={config.lora.rank // 2}")
+    saved = saved_bytes(plain_model(trainer.model))
+    # On a CPU the weights as they are stored pass through its memory all the same.
+    is_fit = config.device == "cuda" and config.lora.init not in FROM_THE_BASE
+    if is_fit and saved > WORTH_SAVING * peak_bytes:
+        advice.append(f"model.load_in_4bit=true ({saved / 1e9:.1f} GB less)")
     advice.append("a smaller model.base")
     return tuple(advice)
 

@@ -20,6 +20,7 @@ from honing.data.template import choose_template
 from honing.data.text_model import TextModel
 from honing.errors import UserError
 from honing.model.device import Choice, choose_device, choose_dtype, total_memory_bytes
+from honing.model.four_bit import check_four_bit, check_settings
 from honing.model.load import Base, Model, find_base, load_model, load_tokenizer, text_model
 from honing.model.lora import attach_lora, count_parameters, layers_to_adapt
 from honing.model.plan import plan_training
@@ -28,7 +29,7 @@ from honing.preparation import prepare_rows
 from honing.training.isolation import packing_works
 from honing.training.processes import Processes
 from honing.training.sharding import shard_base
-from honing.training.trainer import ROW_TOKENS
+from honing.training.trainer import packed_row_tokens
 from honing.version import VERSION
 
 Say = Callable[[str], None]
@@ -50,6 +51,9 @@ def load_parts(config: Config, processes: Processes, say: Say) -> Parts:
     """Load and prepare all that a training needs. Each process does so for itself, and finds what
     the others do; settings are the first one's. Raises UserError for what the user can mend."""
     device = choose_device(config.device)
+    if config.model.load_in_4bit:
+        check_settings(config)
+        check_four_bit(device.value)
     dtype = processes.from_first(lambda: choose_dtype(config.model.dtype, device.value))
     base, tokenizer, text = processes.in_turns(lambda: _load_text(config))
     data = processes.in_turns(lambda: prepare_rows(config, text, tokenizer))
@@ -83,7 +87,7 @@ def load_parts(config: Config, processes: Processes, say: Say) -> Parts:
             device=device.value,
             dtype=dtype.value,
             packing_works=works,
-            packed_row_tokens=max(ROW_TOKENS, config.data.max_length),
+            packed_row_tokens=packed_row_tokens(model.dtype, config.data.max_length),
             memory_bytes=total_memory_bytes(device.value) // shared_by,
         )
     )
@@ -146,6 +150,7 @@ def describe(parts: Parts, processes: Processes) -> dict[str, Any]:
             "name": parts.config.model.base,
             "fingerprint": parts.model.honing_fingerprint,
             "dtype": parts.config.model.dtype,
+            "load_in_4bit": parts.config.model.load_in_4bit,
         },
         "tokenizer": parts.tokenizer,
         "template": parts.text.template.to_record(),

@@ -27,6 +27,7 @@ from honing.model.vocabulary import check_tokenizer
 from honing.preparation import write_data
 from honing.run import RunFolder
 from honing.training.checkpoint import newest_valid_checkpoint, read_about
+from honing.training.cost import forecast
 from honing.training.parts import Parts, describe, environment, load_parts
 from honing.training.processes import Processes, together
 from honing.training.progress import Progress
@@ -128,6 +129,8 @@ def _train(
     parts = load_parts(config, processes, say if checkpoint is None else _nothing)
     trainer = _make_trainer(run, parts, processes, say)
     trainer.stop_after = stop_after
+    if checkpoint is None and processes.number == 1:
+        say(forecast(trainer, parts.config))
     processes.from_first(lambda: _prepare_folder(run, checkpoint, parts, processes, say))
     if checkpoint is not None:
         trainer.load_checkpoint(checkpoint)

@@ -58,9 +58,14 @@ Samples = tuple[tuple[str, str], ...]
 RandomStates = list[list[Tensor]]
 """Of each process, those of its devices."""
 
-ROW_TOKENS = 512
-"""Tokens of a packed row, where max_length does not ask for more: enough to keep the matrix
-products busy, short enough for the activations of a small machine."""
+ROW_BYTES = 2048
+"""Of a packed row, a number for each of its tokens: 512 tokens in float32, 1,024 in bfloat16.
+Enough to keep the matrix products busy, short enough for the activations of a small machine."""
+
+
+def packed_row_tokens(dtype: torch.dtype, max_length: int) -> int:
+    """The longest row that packing makes, on a base of this type."""
+    return max(ROW_BYTES // dtype.itemsize, max_length)
 
 
 class Interrupted(Exception):
@@ -101,7 +106,8 @@ class Trainer:
         self.settings = settings
         self.seed = seed
         self.device = device
-        self.row_tokens = max(ROW_TOKENS, max_length) if settings.packing else None
+        longest = packed_row_tokens(model.dtype, max_length)
+        self.row_tokens = longest if settings.packing else None
         self.run = run
         self.about = about or {}
         self.steps_per_epoch = math.ceil(len(train) / settings.global_batch_size)
