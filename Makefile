@@ -9,6 +9,8 @@ PEERS := .peers
 ROWS ?=
 # A folder with GPT-2's tokenizer; without it GPT-2's shape is left out.
 TOKENIZER ?=
+# How often each way is measured.
+ROUNDS ?= 3
 
 .PHONY: help install demo test check schema format torture bench
 
@@ -86,11 +88,15 @@ $(PEERS)/litgpt/.installed: Makefile
 		lightning==2.6.6 torchmetrics==1.9.0 jsonargparse==4.41.0 requests==2.34.2
 	@touch $@
 
+# benchmarks/results.md is written whole: speed and memory first, each form's own gain below.
 bench: install $(foreach peer,trl llamafactory litgpt,$(PEERS)/$(peer)/.installed)
 	@test -n "$(ROWS)" || { echo 'make bench ROWS="A.jsonl B.jsonl": name files of rows'; exit 1; }
 	$(BIN)/python benchmarks/training_speed.py --rows $(ROWS) \
 		$(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --trl-python $(PEERS)/trl/bin/python \
 		--llamafactory-python $(PEERS)/llamafactory/bin/python \
-		--litgpt-python $(PEERS)/litgpt/bin/python --output benchmarks/results.md
+		--litgpt-python $(PEERS)/litgpt/bin/python --rounds $(ROUNDS) \
+		--output benchmarks/results.md
+	$(BIN)/python benchmarks/form_gains.py --rows $(ROWS) \
+		$(if $(TOKENIZER),--tokenizer $(TOKENIZER)) --append-to benchmarks/results.md
 	$(BIN)/python benchmarks/plan_bounds.py --rows $(firstword $(ROWS)) \
 		--output benchmarks/plan_bounds.md

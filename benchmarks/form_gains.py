@@ -2,7 +2,7 @@
 that has all but one, in turn, in one process.
 
     python benchmarks/form_gains.py --rows FILE.jsonl FILE.jsonl [--tokenizer FOLDER]
-        [--rounds 1] [--dtypes float32 bfloat16] [--output FILE.md]
+        [--rounds 1] [--dtypes float32 bfloat16] [--append-to FILE.md]
 
 Shapes, rows and steps are those of training_speed.py; the adapters' dropout is 0.05. A gain is the
 processor time without the form through that with it: median, lowest and highest of four steps and
@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from measured_on import machine
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from training_speed import machine, mixed_rows, prepare
+from training_speed import NUM_STEPS, mixed_rows, prepare
 from training_start import STEP_EXAMPLES, loaded
+from training_tables import line_of, with_span
 
 from honing.config import TrainConfig
 from honing.data.encode import IGNORE, Tokens
@@ -39,6 +41,23 @@ from honing.training import trainer as trainer_module
 from honing.training.trainer import Trainer
 
 RATE = 0.05
+
+LABELS = {
+    "joined products": "products: query, key and value in one",
+    "norms": "RMSNorm in few passes",
+    "activations": "activations in few passes",
+    "gated parts": "gated part of a block in one function",
+}
+"""What the table says of some of FORMS."""
+
+PRODUCTS = tuple(name for name in FORMS if name not in ("norms", "activations"))
+"""Of FORMS, those that compute the adapters' products, and their dropout with them."""
+
+EXPLAINED = """\
+A step without the form through a step with all of them, in turn in one process, the adapters'
+dropout 0.05: processor time, median (lowest to highest) of {steps} steps. Where a form does not
+apply (RMSNorm in GPT-2), the figure shows the scatter.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,13 +76,13 @@ def only(*forms: str) -> Any:
     return patch.object(trainer_module, "use_fast_forms", lambda m: use_fast_forms(m, forms))
 
 
-def all_but(form: str) -> Any:
-    return only(*(name for name in FORMS if name != form))
+def all_but(*forms: str) -> Any:
+    return only(*(name for name in FORMS if name not in forms))
 
 
 @contextmanager
 def torch_dropout() -> Iterator[None]:
-    with patch.object(trainer_module, "use_cheap_dropout", lambda model: None), all_but("products"):
+    with patch.object(trainer_module, "use_cheap_dropout", lambda model: None), all_but(*PRODUCTS):
         yield
 
 
@@ -106,12 +125,13 @@ PAIRS = (
     Pair("attention inside each example, no mask", one_mask),
     Pair("attention's way back in float32", torch_attention),
     Pair("logits only where supervised, in chunks", whole_logits),
-    Pair("products: the adapter's joined to the frozen one", lambda: all_but("products")),
+    Pair("products: the adapter's joined to the frozen one", lambda: all_but(*PRODUCTS)),
     Pair("products: oneDNN", no_onednn),
-    Pair("RMSNorm in few passes", lambda: all_but("norms")),
-    Pair("activations in few passes", lambda: all_but("activations")),
+    *(Pair(LABELS.get(name, name), partial(all_but, name)) for name in FORMS if name != "products"),
     Pair(
-        "dropout of 16 bits (products left out)", torch_dropout, beside=lambda: all_but("products")
+        "dropout of 16 bits (products left out)",
+        torch_dropout,
+        beside=lambda: all_but(*PRODUCTS),
     ),
 )
 
@@ -157,23 +177,37 @@ def gains(pair: Pair, folder: Path, rows: list[Tokens], dtype: str, rounds: int)
     return ratios[1:]
 
 
-def table(shape: str, options: argparse.Namespace) -> list[str]:
-    lines = [f"## {shape}", "", "| left out | " + " | ".join(options.dtypes) + " |"]
-    lines.append("|---|" + "---|" * len(options.dtypes))
+def shape_gains(shape: str, options: argparse.Namespace) -> dict[str, list[str]]:
+    """Of each pair, the cells of a shape: one for each dtype."""
+    cells: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(shape, mixed_rows(options.rows), options.tokenizer, folder)
         written = json.loads((folder / "rows.json").read_text("utf-8"))
         rows = [Tokens(str(n), r["input_ids"], r["labels"]) for n, r in enumerate(written)]
         for pair in PAIRS:
-            cells = []
-            for dtype in options.dtypes:
-                ratios = gains(pair, folder, rows, dtype, options.rounds)
-                span = f"{min(ratios):.2f} to {max(ratios):.2f}"
-                cells.append(f"× {statistics.median(ratios):.3f} ({span})")
-            lines.append(f"| {pair.name} | {' | '.join(cells)} |")
-            print(f"{shape}: {lines[-1]}", file=sys.stderr, flush=True)
-    return [*lines, ""]
+            ratios = [gains(pair, folder, rows, dtype, options.rounds) for dtype in options.dtypes]
+            cells[pair.name] = [f"× {with_span(of_dtype, 2)}" for of_dtype in ratios]
+            said = f"{shape}: {pair.name}: {', '.join(cells[pair.name])}"
+            print(said, file=sys.stderr, flush=True)
+    return cells
+
+
+def section(shapes: list[str], options: argparse.Namespace) -> list[str]:
+    """The table of all shapes, and what it says."""
+    gained = [shape_gains(shape, options) for shape in shapes]
+    names = [f"{shape}, {dtype}" for shape in shapes for dtype in options.dtypes]
+    rows = [[pair.name, *(cell for of in gained for cell in of[pair.name])] for pair in PAIRS]
+    steps = options.rounds * NUM_STEPS
+    return [
+        "## What each faster form gains",
+        "",
+        EXPLAINED.format(steps=steps),
+        line_of(["form", *names]),
+        "|---" * (1 + len(names)) + "|",
+        *map(line_of, rows),
+        "",
+    ]
 
 
 def main() -> None:
@@ -182,16 +216,14 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--append-to", type=Path)
     options = parser.parse_args()
     shapes = ["SmolLM2-135M"] if options.tokenizer is None else ["GPT-2 small", "SmolLM2-135M"]
-    lines = ["# What each faster form gains", "", machine(), ""]
-    for shape in shapes:
-        lines += table(shape, options)
-    text = "\n".join(lines)
-    print(text)
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
+    text = "\n".join(section(shapes, options))
+    print(f"{machine()}\n\n{text}", end="")
+    if options.append_to:
+        with options.append_to.open("a", encoding="utf-8") as file:
+            file.write(text)
 
 
 if __name__ == "__main__":

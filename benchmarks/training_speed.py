@@ -4,21 +4,13 @@
         [--trl-python PATH] [--llamafactory-python PATH] [--litgpt-python PATH]
         [--rounds 2] [--output FILE.md]
 
-A peer whose Python is not named is left out, LitGPT for GPT-2 too, which it has no model for.
-LitGPT weighs examples alike and not tokens: its losses stand beside those of a plain loop that does
-so too. A peer that fails has its error in the table; the others go on.
+A peer whose Python is not named or not there is left out, LitGPT for GPT-2 too, which it has no
+model for. A peer that fails has its error in the table; the others go on.
 
 Two shapes: GPT-2 small with random weights and adapters on c_attn and c_proj (--tokenizer: a folder
-with GPT-2's), and the embedded SmolLM2-135M with adapters on every layer. All ways start from the
-same base and adapter, take the same rows in the same order and the same steps, with all dropout
-off; a comparison whose losses differ step by step is void, but for the ways in bfloat16, whose
-difference is shown. What honing takes without being asked (model.dtype=auto) is bfloat16 where the
-processor has units for it, else float32. Rows come from the files in turn, so
-short and long ones mix. Tokens are those of the examples, without padding. Each way runs in a
-process of its own, in turn, several rounds; the first step of each is not counted.
-
-The work that is needed, 4 × parameters of the blocks × tokens + 4 × parameters of the head ×
-supervised tokens, stands beside the rate of a 2048 × 2048 × 2048 product of the same minute.
+with GPT-2's), and the embedded SmolLM2-135M with adapters on every layer. The ways to train stand
+in training_ways.py, the tables in training_tables.py; what is counted and compared is said in
+measured_on.py, which heads the output.
 """
 
 from __future__ import annotations
@@ -26,20 +18,21 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from measured_on import PEERS, head, python_of_peer
+from training_start import STEP_EXAMPLES
+from training_tables import LARGEST_DIFFERENCE, Result, Results, shape_section, speed
+from training_ways import MEMORY_LIMIT_GB, WAYS
+
 NUM_STEPS = 4
-STEP_EXAMPLES = 16
-LARGEST_DIFFERENCE = 1e-3
-"""Of two ways' losses in nats; the sums of some hundred thousand products differ in rounding."""
 
 
 def mixed_rows(files: list[Path]) -> list[dict[str, str]]:
@@ -86,7 +79,7 @@ def prepare(shape: str, rows: list[dict[str, str]], tokenizer: Path | None, fold
     encoded = encoded[: len(encoded) // STEP_EXAMPLES * STEP_EXAMPLES]  # whole steps alone
     model.save_pretrained(folder / "base")
     loaded.save_pretrained(folder / "base")
-    head = model.get_output_embeddings().weight.numel()
+    head_size = model.get_output_embeddings().weight.numel()
     inside = (".h.", ".layers.")
     blocks = sum(p.numel() for n, p in model.named_parameters() if any(i in n for i in inside))
     attach_lora(model, lora, seed=42).save_pretrained(folder / "adapter")
@@ -97,7 +90,7 @@ def prepare(shape: str, rows: list[dict[str, str]], tokenizer: Path | None, fold
         sum(len(r.ids) for r in counted),
         sum(r.num_supervised for r in counted),
     )
-    return 4 * (blocks * num_tokens + head * num_supervised)
+    return 4 * (blocks * num_tokens + head_size * num_supervised)
 
 
 def sgemm_flops_per_s() -> float:
@@ -115,17 +108,14 @@ def sgemm_flops_per_s() -> float:
 
 def python_of(way: str, shape: str, options: argparse.Namespace) -> str | None:
     """The Python that runs a way; None: it is left out."""
-    if "LitGPT" in way and (shape == "GPT-2 small" or not options.litgpt_python):
+    without_model = shape == "GPT-2 small" or python_of_peer("LitGPT", options) is None
+    if way in options.leave_out or ("LitGPT" in way and without_model):
         return None
-    peers = {
-        "TRL": options.trl_python,
-        "LLaMA-Factory": options.llamafactory_python,
-        "LitGPT": options.litgpt_python,
-    }
-    return None if way in options.leave_out else peers.get(way.split(",")[0], sys.executable)
+    peer = way.split(",")[0]
+    return python_of_peer(peer, options) if peer in PEERS else sys.executable
 
 
-def run_way(way: str, folder: Path, python: str) -> dict[str, Any]:
+def run_way(way: str, folder: Path, python: str) -> Result:
     """What the way printed; of a peer that failed `failed`, the last line of its errors."""
     script = Path(__file__).with_name("training_ways.py")
     command = [python, "-W", "ignore", str(script), str(folder), way]
@@ -135,101 +125,54 @@ def run_way(way: str, folder: Path, python: str) -> dict[str, Any]:
         if python == sys.executable:
             raise SystemExit(f"{way}: exit status {done.returncode}")
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return {"failed": said[-1].replace("|", "/")}
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        without_folders = re.sub(r"/\S*/", "…/", said[-1])  # which are this machine's matter
+        return {"failed": without_folders.replace("|", "/")}
+    result: Result = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
 
-def compare(shape: str, options: argparse.Namespace) -> list[str]:
-    """The table of one shape, as lines of Markdown."""
-    from training_ways import WAYS
+def measured_way(way: str, folder: Path, python: str, needed: int) -> Result:
+    """A run of a way, and the machine's own rate before and after it."""
+    before = sgemm_flops_per_s()
+    result = run_way(way, folder, python)
+    if "failed" not in result:
+        rate = (before + sgemm_flops_per_s()) / 2
+        result["sgemm_flops_per_s"] = rate
+        result["of_sgemm"] = needed / sum(result["seconds"][1:]) / rate
+    return result
 
+
+def described(result: Result) -> str:
+    if "failed" in result:
+        return f"failed: {result['failed']}"
+    return (
+        f"{speed(result):.1f} tokens/s, {result['of_sgemm']:.3f} of sgemm "
+        f"({result['sgemm_flops_per_s'] / 1e9:.0f} GFLOP/s), "
+        f"peak {result['peak_bytes'] / 1e9:.2f} GB, "
+        f"losses {' '.join(f'{loss:.6f}' for loss in result['losses'])}"
+    )
+
+
+def compare(shape: str, options: argparse.Namespace) -> Results:
+    """All ways of one shape, in turn, round after round."""
+    results: Results = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         needed = prepare(shape, mixed_rows(options.rows), options.tokenizer, folder)
-        results: dict[str, list[dict[str, Any]]] = {}
         for number, way in itertools.product(range(options.rounds), WAYS):
             python = python_of(way, shape, options)
-            if not python:
+            if python is None:
                 continue
-            before = sgemm_flops_per_s()
-            result = run_way(way, folder, python)
+            result = measured_way(way, folder, python, needed)
             results.setdefault(way, []).append(result)
-            said = f"{shape}, round {number + 1}, {way}"
-            if "failed" in result:
-                print(f"{said}: failed: {result['failed']}", file=sys.stderr)
-                continue
-            rate = (before + sgemm_flops_per_s()) / 2
-            result["of_sgemm"] = needed / sum(result["seconds"][1:]) / rate
-            print(
-                f"{said}: {speed(result):.1f} tokens/s, "
-                f"{result['of_sgemm']:.3f} of sgemm ({rate / 1e9:.0f} GFLOP/s), "
-                f"losses {' '.join(f'{loss:.6f}' for loss in result['losses'])}",
-                file=sys.stderr,
-            )
-    return table(shape, results)
-
-
-def speed(result: dict[str, Any]) -> float:
-    return float(sum(result["tokens"][1:]) / sum(result["seconds"][1:]))
-
-
-def table(shape: str, results: dict[str, list[dict[str, Any]]]) -> list[str]:
-    lines = [
-        f"## {shape}",
-        "",
-        "| way | tokens/s (median) | × plain loop | of sgemm | peak memory GB | padding | "
-        "largest difference of a step's loss |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    plain = statistics.median(speed(run) for run in results["plain loop"])
-    for way, all_runs in results.items():
-        runs = [run for run in all_runs if "failed" not in run]
-        if not runs:
-            lines.append(f"| {way} | failed: {all_runs[0]['failed']} | | | | | |")
-            continue
-        middle = statistics.median(speed(run) for run in runs)
-        lines.append(
-            f"| {way} | {middle:.1f} | {middle / plain:.2f} "
-            f"| {statistics.median(run['of_sgemm'] for run in runs):.2f} "
-            f"| {max(run['peak_bytes'] for run in runs) / 1e9:.2f} | {runs[0]['padding']:.0%} "
-            f"| {difference(way, results)} |"
-        )
-    return [*lines, ""]
-
-
-def difference(way: str, results: dict[str, list[dict[str, Any]]]) -> str:
-    """The largest of a step's loss from the plain loop's, of its kind."""
-    from training_ways import WAYS
-
-    reference = "plain loop, LitGPT's loss" if "LitGPT" in way else "plain loop"
-    if reference not in results:
-        return "not compared"
-    first = next(run for run in results[way] if "failed" not in run)
-    pairs = zip(first["losses"], results[reference][0]["losses"], strict=True)
-    apart = max(abs(a - b) for a, b in pairs)
-    settings = WAYS[way][1]
-    is_rounded = (
-        "dtype" in settings or "bf16" in settings or settings.get("precision") == "bf16-true"
-    )
-    void = "" if apart <= LARGEST_DIFFERENCE or is_rounded else " **void**"
-    return f"{apart:.1e}{void}"
-
-
-def machine() -> str:
-    names = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-        if line.startswith("model name")
-    ]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return f"{len(names)} × {names[0]}, Python {platform.python_version()}, {versions}, {commit}"
+            said = f"{shape}, round {number + 1}, {way}: {described(result)}"
+            print(said, file=sys.stderr, flush=True)
+    return results
 
 
 def main() -> None:
+    from honing.model.device import choose_dtype
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=Path, nargs="+", required=True)
     parser.add_argument("--tokenizer", type=Path)
@@ -241,9 +184,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     shapes = ["SmolLM2-135M"] if options.tokenizer is None else ["GPT-2 small", "SmolLM2-135M"]
-    lines = ["# Training speed", "", machine(), ""]
+    lines = head(options, NUM_STEPS, LARGEST_DIFFERENCE, MEMORY_LIMIT_GB)
     for shape in shapes:
-        lines += compare(shape, options)
+        lines += shape_section(shape, compare(shape, options), choose_dtype("auto", "cpu").value)
     text = "\n".join(lines)
     print(text)
     if options.output:

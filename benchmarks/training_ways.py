@@ -4,7 +4,8 @@
 
 FOLDER: what training_speed.py prepared: base/ (a model in transformers' format), adapter/ (PEFT's,
 from which all start) and rows.json (ids and labels). Prints one line of JSON: the loss of each step
-in nats a token, seconds of each step, tokens of each step, share of padding, peak memory.
+in nats a token, seconds of each step, tokens of each step, share of padding, peak memory; under a
+memory limit also `chosen`, what honing's plan made of it.
 The peers' ways run in environments of their own, which have none of honing.
 """
 
@@ -21,29 +22,44 @@ from typing import Any
 from training_peers import train_litgpt, train_llama_factory, train_trl
 from training_start import LEARNING_RATE, STEP_EXAMPLES, Row, loaded, steps_of
 
+MEMORY_LIMIT_GB = 1.3
+
 
 def train_honing(
-    folder: Path, rows: list[Row], dtype: str = "float32", **settings: Any
+    folder: Path,
+    rows: list[Row],
+    dtype: str = "float32",
+    memory_limit: float | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
+    """memory_limit: in GB; with it, layout and checkpointing are left to honing's plan."""
     from honing.config import TrainConfig
     from honing.data.encode import Tokens
     from honing.training.trainer import Trainer
 
     tokens = [Tokens(str(n), r["input_ids"], r["labels"]) for n, r in enumerate(rows)]
+    longest = max(len(row.ids) for row in tokens)
+    fixed = {
+        "micro_batch_size": STEP_EXAMPLES,
+        "packing": True,
+        "gradient_checkpointing": False,
+    }
     train = TrainConfig(
         epochs=1,
         global_batch_size=STEP_EXAMPLES,
-        micro_batch_size=STEP_EXAMPLES,
         learning_rate=LEARNING_RATE,
         weight_decay=0.0,
         warmup_steps=0,
         scheduler="constant",
-        packing=True,
-        gradient_checkpointing=False,
+        memory_limit=memory_limit,
+        **(fixed if memory_limit is None else {}),
         **settings,
     )
-    longest = max(len(row.ids) for row in tokens)
-    trainer = Trainer(loaded(folder, dtype), tokens, (), train, seed=1, max_length=longest)
+    model, chosen = loaded(folder, dtype), {}
+    if memory_limit is not None:
+        train, reasons = as_planned(train, model, dtype, longest)
+        chosen = {"chosen": reasons}
+    trainer = Trainer(model, tokens, (), train, seed=1, max_length=longest)
     losses, seconds = [], []
     for start in range(0, len(tokens), STEP_EXAMPLES):
         before = trainer.state.epoch_totals.loss_nats
@@ -53,7 +69,26 @@ def train_honing(
         members = rows[start : start + STEP_EXAMPLES]
         number = sum(label != -100 for row in members for label in row["labels"][1:])
         losses.append((trainer.state.epoch_totals.loss_nats - before) / number)
-    return {"losses": losses, "seconds": seconds, "padding": 0.0}
+    return {"losses": losses, "seconds": seconds, "padding": 0.0, **chosen}
+
+
+def as_planned(train: Any, model: Any, dtype: str, max_length: int) -> tuple[Any, tuple[str, ...]]:
+    """What `honing train` makes of the settings that are left to it, and why."""
+    from honing.config import Config, DataConfig
+    from honing.model.device import total_memory_bytes
+    from honing.model.plan import plan_training
+    from honing.training.trainer import packed_row_tokens
+
+    plan = plan_training(
+        Config(data=DataConfig(max_length=max_length), train=train),
+        model,
+        device="cpu",
+        dtype=dtype,
+        packing_works=True,  # the trainer looks whether it does
+        packed_row_tokens=packed_row_tokens(model.dtype, max_length),
+        memory_bytes=total_memory_bytes("cpu"),
+    )
+    return plan.config.train, plan.reasons
 
 
 def train_plain(folder: Path, rows: list[Row], like_litgpt: bool = False) -> dict[str, Any]:
@@ -93,6 +128,11 @@ WAYS: dict[str, tuple[Any, dict[str, Any]]] = {
     "honing": (train_honing, {}),
     "honing, plain forms": (train_honing, {"fast_forms": False}),
     "honing, bfloat16 base": (train_honing, {"dtype": "bfloat16"}),
+    "honing, memory limit": (train_honing, {"memory_limit": MEMORY_LIMIT_GB}),
+    "honing, memory limit, bfloat16 base": (
+        train_honing,
+        {"memory_limit": MEMORY_LIMIT_GB, "dtype": "bfloat16"},
+    ),
     "plain loop": (train_plain, {}),
     "TRL, 1 × 16, no checkpointing": (
         train_trl,
@@ -124,6 +164,17 @@ WAYS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
+def peak_bytes() -> int:
+    """The most memory that this process ever held. getrusage counts the process that started it
+    too, up to that start, and the benchmark's own has held models."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    lines = status.read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     folder, way = Path(sys.argv[1]), sys.argv[2]
@@ -132,7 +183,7 @@ def main() -> None:
     result = train(folder, rows, **settings)
     result["tokens"] = [sum(len(row["input_ids"]) for row in step) for step in steps_of(rows)]
     assert len(result["losses"]) == len(result["seconds"]) == len(result["tokens"]), "steps differ"
-    result["peak_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result["peak_bytes"] = peak_bytes()
     print(json.dumps(result))
 
 

@@ -10,16 +10,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from honing.model.dropout import use_cheap_dropout
+from honing.model.dropout import CheapDropout, use_cheap_dropout
 from honing.model.fast_forms import FORMS, describe_forms, use_fast_forms
 from tests.tiny import ARCHITECTURES, adapted_model, fill_lora_b
 
 TAKEN: dict[str, dict[str, int]] = {
     # The adapted layers, the frozen ones in them, and the head.
     "gpt2": {"products": 17, "activations": 2},
-    "llama": {"products": 29, "norms": 5, "activations": 2},
-    "qwen": {"products": 29, "norms": 9, "activations": 2},
-    "gemma": {"products": 29, "norms": 13, "activations": 2},
+    "llama": {"products": 29, "joined products": 6, "norms": 5, "gated parts": 2},
+    "qwen": {"products": 29, "joined products": 6, "norms": 9, "gated parts": 2},
+    "gemma": {
+        "products": 29,
+        "joined products": 6,
+        "norms": 13,
+        "activations": 2,
+        "gated parts": 2,
+    },
     "gpt_neox": {"products": 17},
 }
 
@@ -48,14 +54,44 @@ def model_of(architecture: str, dtype: torch.dtype = torch.float64, **settings: 
     return model
 
 
+class OneDraw(nn.Module):
+    """Dropout that several adapters share: what reads the same gets the same."""
+
+    def __init__(self, own: CheapDropout) -> None:
+        super().__init__()
+        self.own = own
+        self.x: Tensor | None = None
+        self.made = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x is not self.x:
+            self.x, self.made = x, self.own(x)
+        return self.made
+
+
+SHARING = {"joined products": "q_proj k_proj v_proj", "gated parts": "gate_proj up_proj"}
+"""The layers whose adapters share a draw of dropout in a form, or all of them."""
+
+
+def share_dropout(model: Any, form: str | None) -> None:
+    for names in [SHARING[own].split() for own in SHARING if form in (own, None)]:
+        for module in list(model.modules()):
+            parts = [part for name, part in module.named_children() if name in names]
+            if len(parts) == len(names):
+                shared = OneDraw(parts[0].lora_dropout["default"])
+                for part in parts:
+                    part.lora_dropout["default"] = shared
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("form", [*FORMS, None])
 def test_the_gradient_is_the_plain_one(
     architecture: str, dtype: torch.dtype, form: str | None
 ) -> None:
-    expected = gradient(model_of(architecture, dtype, dropout=0.2))
-    model = model_of(architecture, dtype, dropout=0.2)
+    plain, model = (model_of(architecture, dtype, dropout=0.2) for _ in range(2))
+    share_dropout(plain, form)
+    expected = gradient(plain)
     taken = use_fast_forms(model, None if form is None else [form])
     numbers = TAKEN[architecture] if dtype == torch.float32 else NOT_NORMS[architecture]
     assert taken == Counter(numbers if form is None else {form: numbers.get(form, 0)})
@@ -108,6 +144,28 @@ def test_a_copy_has_its_own_weights() -> None:
     fill_lora_b(twin, seed=9)
     assert torch.equal(gradient(model), before)
     assert not torch.equal(gradient(twin), before)
+
+
+def test_a_layer_that_is_called_with_something_else_is_computed_alone() -> None:
+    """Query, key and value are joined only where all three read one x."""
+    plain, fast = model_of("llama"), model_of("llama")
+    use_fast_forms(fast, ["products", "joined products"])
+    x, other = (torch.randn(2, 30, 32, dtype=torch.float64) for _ in range(2))
+    parts = [
+        next(m for n, m in mo.named_modules() if n.endswith("self_attn")) for mo in (plain, fast)
+    ]
+    for inputs in ((x, other, x), (x, x, x), (other, other, x)):
+        for name, given in zip(("q_proj", "k_proj", "v_proj"), inputs, strict=True):
+            expected, found = (getattr(part, name)(given) for part in parts)
+            torch.testing.assert_close(found, expected)
+
+
+def test_a_gated_part_of_another_kind_stays() -> None:
+    model = model_of("llama")
+    for module in model.modules():
+        if hasattr(module, "act_fn"):
+            module.act_fn = nn.ReLU()
+    assert use_fast_forms(model)["gated parts"] == 0
 
 
 class OtherNorm(nn.Module):

@@ -51,19 +51,16 @@ def isolated_attention(
             module, query, key, value, attention_mask, **options
         )
         return plain
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key = key.repeat_interleave(groups, dim=1)
-        value = value.repeat_interleave(groups, dim=1)
     if segment_lengths is None:
         # The library's function for softcap wants masks of another form.
         mask = _causal(query, key) if attention_mask is None else attention_mask
         return _softcapped(query, key, value, mask, scaling, softcap).transpose(1, 2), None
     parts = [torch.split_with_sizes(x, segment_lengths, dim=2) for x in (query, key, value)]
     attended = [
-        _attend(q, k, v, scaling, sliding_window, softcap) for q, k, v in zip(*parts, strict=True)
+        _attend(q, k, v, scaling, sliding_window, softcap).transpose(1, 2)
+        for q, k, v in zip(*parts, strict=True)
     ]
-    return torch.cat(attended, dim=2).transpose(1, 2), None
+    return torch.cat(attended, dim=1), None
 
 
 def _attend(
@@ -74,26 +71,37 @@ def _attend(
     sliding_window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """Causal attention over one example. All: (1, H, T, D)."""
+    """Causal attention over one example. query: (1, H, T, D); key, value: (1, H_kv, T, D)."""
     T = query.shape[2]
+    grouped = key.shape[1] < query.shape[1]
     windowed = sliding_window is not None and sliding_window < T
     if softcap is None and not windowed:
-        if query.dtype == torch.bfloat16 and query.requires_grad and _has_flash(query.device):
-            narrow: Tensor = _NarrowAttention.apply(query, key, value, scaling)  # type: ignore[no-untyped-call]
-            return narrow
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+        grouped_or_narrow = grouped or query.dtype == torch.bfloat16
+        if grouped_or_narrow and query.requires_grad and _has_flash(query.device):
+            made: Tensor = _FlashAttention.apply(query, key, value, scaling)  # type: ignore[no-untyped-call]
+            return made
+        return scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped
+        )
     mask = _causal(query, key)
     if windowed:
         # A query sees sliding_window keys, its own among them, as in transformers' masks.
         mask &= torch.ones_like(mask).triu(1 - sliding_window)  # type: ignore[operator]
     if softcap is None:
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
+        return scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped
+        )
     return _softcapped(query, key, value, mask, scaling, softcap)
 
 
-class _NarrowAttention(torch.autograd.Function):
-    """Causal attention in bfloat16 on a CPU, whose way back is computed in float32: torch's own
-    way back takes 1.2 to 2.5 times as long for examples of 25 to 200 tokens, and rounds more."""
+class _FlashAttention(torch.autograd.Function):
+    """Causal attention on a CPU by torch's own functions, otherwise on the way back alone.
+
+    Keys and values that heads share are repeated there and not before, so that each is kept once;
+    torch would deal these few, not the heads, to the threads. bfloat16 becomes float32 there:
+    torch's own way back takes 1.2 to 2.5 times as long for examples of 25 to 200 tokens, and
+    rounds more.
+    """
 
     @staticmethod
     def forward(
@@ -107,9 +115,20 @@ class _NarrowAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         *numbers, sums = ctx.saved_tensors
-        wide = [x.float() for x in (upstream[0], *numbers)]
-        gradients = _flash_backward()(*wide, sums, 0.0, True, scale=ctx.scaling)
-        return *(gradient.to(upstream[0].dtype) for gradient in gradients), None
+        gradient, query, key, value, out = (_widened(x) for x in (upstream[0], *numbers))
+        groups = query.shape[1] // key.shape[1]
+        repeated = [x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value)]
+        gradients = _flash_backward()(
+            gradient, query, *repeated, out, sums, 0.0, True, scale=ctx.scaling
+        )
+        to_query, *to_shared = gradients
+        if groups > 1:
+            to_shared = [x.unflatten(1, (-1, groups)).sum(2) for x in to_shared]
+        return *(x.to(upstream[0].dtype) for x in (to_query, *to_shared)), None
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.float() if x.dtype == torch.bfloat16 else x
 
 
 def _flash() -> Any:
@@ -126,14 +145,21 @@ def _has_flash(device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     x = torch.tensor([[[[1.0, 2.0], [3.0, 1.0], [0.0, 1.0]]]])
-    wide = x.clone().requires_grad_()
-    plain = scaled_dot_product_attention(wide, x, x, is_causal=True)
-    (expected,) = torch.autograd.grad(plain.sum(), wide)
+    query = torch.cat([x, x.flip(3)], dim=1)  # two heads that share keys and values
+    key = x.clone().requires_grad_()
+    # The first call may lie inside a checkpointed block, which must not count what is kept here.
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept):
+        repeated = key.repeat_interleave(2, dim=1)
+        plain = scaled_dot_product_attention(query, repeated, repeated, is_causal=True)
+        (expected,) = torch.autograd.grad(plain.sum(), key)
+    repeated = repeated.detach()
     try:
-        out, sums = _flash()(x, x, x, 0.0, True, scale=None)
-        found, *_ = _flash_backward()(torch.ones_like(x), x, x, x, out, sums, 0.0, True, scale=None)
+        out, sums = _flash()(query, x, x, 0.0, True, scale=None)
+        numbers = (torch.ones_like(query), query, repeated, repeated, out, sums)
+        _, to_key, to_value = _flash_backward()(*numbers, 0.0, True, scale=None)
     except (AttributeError, RuntimeError, TypeError):
         return False
+    found = (to_key + to_value).sum(1, keepdim=True)
     return torch.allclose(out, plain) and torch.allclose(found, expected, atol=1e-6)
 
 
@@ -155,6 +181,8 @@ def _softcapped(
 
     mask: bool, True where a key is seen.
     """
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     scores = query @ key.transpose(-2, -1) * (scaling or query.shape[-1] ** -0.5)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -84,6 +85,12 @@ def _peak_resident_bytes() -> int:
     memory = psutil.Process().memory_info()
     if peak := getattr(memory, "peak_wset", 0):  # Windows
         return int(peak)
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, whose ru_maxrss counts what the process was started from, too
+        lines = status.read_text(encoding="utf-8").splitlines()
+        kilobytes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        if kilobytes:
+            return int(kilobytes[0]) * 1024
     try:
         import resource
         import sys

@@ -8,20 +8,20 @@ stays as it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 from transformers.pytorch_utils import Conv1D
 
 from honing.model.dropout import CheapDropout
-from honing.model.elementwise import rms_norm, swiglu
+from honing.model.gated import SILU, TANH_GELU, Activation, Gated, gated_product
 from honing.model.load import Model
-from honing.model.products import adapted_product, frozen_product
+from honing.model.norm import rms_norm
+from honing.model.products import Adapter, Layer, layer_products
 
 FEW_LINES = 32
 """A product of fewer lines, as in generation, is left to torch."""
@@ -30,6 +30,7 @@ ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2.0**-7}
 """By how much of a number two orders of computing it may differ."""
 
 Forward = Callable[..., Tensor]
+Taken = Sequence[tuple[nn.Module, Forward]]
 
 
 def use_fast_forms(model: Model, forms: Iterable[str] | None = None) -> Counter[str]:
@@ -41,9 +42,8 @@ def use_fast_forms(model: Model, forms: Iterable[str] | None = None) -> Counter[
     taken: Counter[str] = Counter()
     for form in FORMS if forms is None else forms:
         for module in list(model.modules()):
-            forward = FORMS[form](module)
-            if forward is not None:
-                module.forward = forward
+            for part, forward in FORMS[form](module):
+                part.forward = forward
                 taken[form] += 1
     return taken
 
@@ -59,22 +59,14 @@ def describe_forms(taken: Counter[str]) -> str:
 # Products
 
 
-def _product(module: nn.Module) -> Forward | None:
-    if isinstance(module, LoraLayer):
-        return partial(_adapted_forward, module) if _is_plain_lora(module) else None
-    if _is_plain(module) and not module.weight.requires_grad:
-        return partial(_frozen_forward, module)
-    return None
+def _products(module: nn.Module) -> Taken:
+    return [(module, partial(_product_forward, module))] if _is_product(module) else []
 
 
-def _is_plain(module: Any) -> bool:
-    """A layer whose weight is a matrix of numbers, not packed ones as in 4 bits."""
-    is_linear = isinstance(module, nn.Linear | Conv1D)
-    return is_linear and module.weight.is_floating_point()
-
-
-def _is_plain_lora(module: Any) -> bool:
-    """One adapter of A and B on a frozen layer, nothing more: not DoRA, no bias, no embedding."""
+def _is_product(module: Any) -> bool:
+    """A frozen layer, with one adapter of A and B on it or none: not DoRA, no embedding."""
+    if not isinstance(module, LoraLayer):
+        return _is_plain(module) and not module.weight.requires_grad
     names = list(module.lora_A)
     return (
         _is_plain(module.base_layer)
@@ -86,58 +78,107 @@ def _is_plain_lora(module: Any) -> bool:
     )
 
 
-def _adapted_forward(module: Any, x: Tensor, *rest: Any, **options: Any) -> Tensor:
-    (name,) = module.lora_A
-    A, B = module.lora_A[name].weight, module.lora_B[name].weight
-    weight, bias = _weight_and_bias(module.base_layer)
-    plain = module.disable_adapters or module.merged or module.active_adapters != [name]
-    if plain or rest or options or _few(x) or not _fit(x.dtype, weight.dtype, A.dtype):
+def _is_plain(module: Any) -> bool:
+    """A layer whose weight is a matrix of numbers, not packed ones as in 4 bits."""
+    is_linear = isinstance(module, nn.Linear | Conv1D)
+    return is_linear and module.weight.is_floating_point()
+
+
+def _product_forward(module: Any, x: Tensor, *rest: Any, **options: Any) -> Tensor:
+    layer = None if rest or options else _layer_of(module, x)
+    if layer is None:
         found: Tensor = type(module).forward(module, x, *rest, **options)
         return found
-    dropout = module.lora_dropout[name]
-    rate = float(getattr(dropout, "rate", getattr(dropout, "p", 0.0))) if module.training else 0.0
-    return adapted_product(x, weight, bias, A, B, module.scaling[name], rate)
+    (made,) = layer_products(x, (layer,), _rate(module))
+    return made
 
 
-def _fit(x: torch.dtype, weight: torch.dtype, adapter: torch.dtype) -> bool:
-    """Whether a product computes in the type of x and weight: not in float16, which overflows."""
-    return x == weight and (adapter == x or (x == torch.bfloat16 and adapter == torch.float32))
+def _layer_of(module: Any, x: Tensor) -> Layer | None:
+    """The product as it stands now; None where it must be computed in the library's way."""
+    base = getattr(module, "base_layer", module)
+    if x.numel() < FEW_LINES * x.shape[-1] or x.dtype != base.weight.dtype:
+        return None
+    # Weight as (out, in), whichever way the layer stores it.
+    weight = base.weight.t() if isinstance(base, Conv1D) else base.weight
+    if base is module:
+        return Layer(weight, base.bias)
+    (name,) = module.lora_A
+    A, B = module.lora_A[name].weight, module.lora_B[name].weight
+    if module.disable_adapters or module.merged or module.active_adapters != [name]:
+        return None
+    # Not in float16, which overflows.
+    if A.dtype != x.dtype and not (x.dtype == torch.bfloat16 and A.dtype == torch.float32):
+        return None
+    return Layer(weight, base.bias, Adapter(A, B, module.scaling[name]))
 
 
-def _frozen_forward(module: Any, x: Tensor) -> Tensor:
-    weight, bias = _weight_and_bias(module)
-    if _few(x) or x.dtype != weight.dtype:
-        found: Tensor = type(module).forward(module, x)
-        return found
-    return frozen_product(x, weight, bias)
+def _rate(*modules: Any) -> float:
+    """Of the dropout: adapters have the same. 0 where there is none, and outside of training."""
+    for module in modules:
+        for dropout in getattr(module, "lora_dropout", {}).values():
+            rate = getattr(dropout, "rate", getattr(dropout, "p", 0.0))
+            return float(rate) if module.training else 0.0
+    return 0.0
 
 
-def _weight_and_bias(layer: Any) -> tuple[Tensor, Tensor | None]:
-    """Weight as (out, in), whichever way the layer stores it."""
-    return (layer.weight.t() if isinstance(layer, Conv1D) else layer.weight), layer.bias
+# Products that read the same
 
 
-def _few(x: Tensor) -> bool:
-    return x.numel() < FEW_LINES * x.shape[-1]
+def _siblings(module: nn.Module) -> Taken:
+    """Query, key and value of an attention whose layers go by these names."""
+    parts = dict(module.named_children())
+    found = [parts[name] for name in ("q_proj", "k_proj", "v_proj") if name in parts]
+    if len(found) < 3 or not all(map(_is_product, found)):
+        return []
+    joined = Siblings(found)
+    return [(part, partial(joined.forward, part)) for part in found]
+
+
+class Siblings:
+    """Layers that are called one after the other with the same x: the first call computes all."""
+
+    def __init__(self, modules: list[Any]) -> None:
+        self.modules = modules
+        self.waiting: dict[int, Tensor] = {}
+        """By its place, what a layer will be asked for."""
+        self.x: Tensor | None = None
+        self.are_alike = True
+        """Until one was not called with what the first one was called with."""
+
+    def forward(self, module: Any, x: Tensor, *rest: Any, **options: Any) -> Tensor:
+        place = next(n for n, own in enumerate(self.modules) if own is module)
+        if x is self.x and place in self.waiting:
+            made = self.waiting.pop(place)
+            self.x = self.x if self.waiting else None
+            return made
+        layers = [_layer_of(own, x) for own in self.modules]
+        usable = [layer for layer in layers if layer is not None]
+        self.are_alike = self.are_alike and not self.waiting
+        self.waiting.clear()
+        if rest or options or place or not self.are_alike or len(usable) < len(layers):
+            return _product_forward(module, x, *rest, **options)
+        first, *others = layer_products(x, usable, _rate(*self.modules))
+        self.waiting, self.x = dict(enumerate(others, start=1)), x
+        return first
 
 
 # Norms
 
 
-def _norm(module: nn.Module) -> Forward | None:
+def _norms(module: nn.Module) -> Taken:
     """RMSNorm, by whatever name: Llama's factor is its weight, Gemma's is 1 + weight."""
     own = dict(module.named_parameters(recurse=False))
     epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if set(own) != {"weight"} or own["weight"].dim() != 1 or not isinstance(epsilon, float):
-        return None
+        return []
     weight = own["weight"]
     if weight.requires_grad or weight.dtype not in ROUNDING:  # the libraries' own is never wider
-        return None
+        return []
     for offset in (0.0, 1.0):
         forward = partial(_norm_forward, module, offset, epsilon)
         if _agree(module, forward, weight):
-            return forward
-    return None
+            return [(module, forward)]
+    return []
 
 
 def _norm_forward(module: Any, offset: float, epsilon: float, x: Tensor) -> Tensor:
@@ -149,40 +190,68 @@ def _norm_forward(module: Any, offset: float, epsilon: float, x: Tensor) -> Tens
 
 
 def _agree(module: nn.Module, forward: Forward, like: Tensor) -> bool:
-    x = torch.linspace(-2.0, 3.0, 3 * like.shape[0], dtype=like.dtype, device=like.device)
-    x = x.view(3, -1)
+    """Whether both make the same of a few numbers. like: (H,), as long as what the module reads."""
+    size = FEW_LINES * like.shape[0]
+    x = torch.linspace(-2.0, 3.0, size, dtype=like.dtype, device=like.device).view(FEW_LINES, -1)
+    was_training = module.training
+    module.eval()  # without dropout, which would differ, and draw
     try:
         with torch.no_grad():
             own = type(module).forward(module, x)
-            near = ROUNDING[like.dtype]
-            return isinstance(own, Tensor) and torch.allclose(forward(x), own, near, near / 10)
+            if not isinstance(own, Tensor):
+                return False
+            apart = (forward(x) - own).double().norm()
+            return bool(apart <= ROUNDING.get(like.dtype, 1e-10) * own.double().norm())
     except (TypeError, AttributeError, RuntimeError):
         return False
+    finally:
+        module.train(was_training)
 
 
 # Activations
 
 
-def _activation(module: nn.Module) -> Forward | None:
-    if type(module).__name__ in ("NewGELUActivation", "FastGELUActivation", "GELUTanh"):
-        x = torch.linspace(-6.0, 6.0, 97)
-        forward = partial(gelu, approximate="tanh")
-        return forward if torch.allclose(module(x), forward(x), 1e-5, 1e-6) else None
+def _activations(module: nn.Module) -> Taken:
+    if type(module).__name__ not in ("NewGELUActivation", "FastGELUActivation", "GELUTanh"):
+        return []
+    forward = TANH_GELU.forward
+    return [(module, forward)] if _computes(module, forward) else []
+
+
+def _computes(function: Forward, expected: Forward) -> bool:
+    x = torch.linspace(-6.0, 6.0, 97)
+    return torch.allclose(function(x), expected(x), 1e-5, 1e-6)
+
+
+def _gated(module: nn.Module) -> Taken:
+    """The gated part of Llama's, Qwen's and Gemma's blocks."""
     parts = dict(module.named_children())
-    if set(parts) == {"gate_proj", "up_proj", "down_proj", "act_fn"}:
-        is_silu = type(parts["act_fn"]).__name__ in ("SiLU", "SiLUActivation")
-        return partial(_swiglu_forward, module) if is_silu else None
-    return None
+    if set(parts) != {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+        return []
+    if not all(_is_product(parts[name]) for name in ("gate_proj", "up_proj", "down_proj")):
+        return []
+    for activation in (SILU, TANH_GELU):
+        forward = partial(_gated_forward, module, activation)
+        weight = next(parts["gate_proj"].parameters())
+        if _computes(parts["act_fn"], activation.forward) and _agree(module, forward, weight[0]):
+            return [(module, forward)]
+    return []
 
 
-def _swiglu_forward(module: Any, x: Tensor) -> Tensor:
-    made: Tensor = module.down_proj(swiglu(module.gate_proj(x), module.up_proj(x)))
-    return made
+def _gated_forward(module: Any, activation: Activation, x: Tensor) -> Tensor:
+    modules = module.gate_proj, module.up_proj, module.down_proj
+    gate, up, down = (_layer_of(own, x) for own in modules)
+    if gate is None or up is None or down is None:
+        found: Tensor = type(module).forward(module, x)
+        return found
+    return gated_product(x, Gated(gate, up, down, activation, _rate(*modules)))
 
 
-FORMS: dict[str, Callable[[nn.Module], Forward | None]] = {
-    "products": _product,
-    "norms": _norm,
-    "activations": _activation,
+FORMS: dict[str, Callable[[nn.Module], Taken]] = {
+    "products": _products,
+    "joined products": _siblings,
+    "norms": _norms,
+    "activations": _activations,
+    "gated parts": _gated,
 }
-"""By name, what gives a module its faster forward, or None where the form does not fit it."""
+"""By name, which modules inside or at a module take which faster forward."""

@@ -1,8 +1,9 @@
 """Matrix products with frozen weights, a LoRA adapter's two thin ones joined to them.
 
 The plain form is PEFT's: y = x·Wᵀ + b + scale · dropout(x)·Aᵀ·Bᵀ, an operation at a time. Here
-forward and backward of one layer are one function each, which keeps x, a byte an element for the
-dropout and the product with A, adds inside the large product, and scales the thin ones.
+forward and backward of a layer, or of several that read the same x, are one function each, which
+keeps x, a byte an element for the dropout and the products with A, adds inside the large products,
+and scales the thin ones.
 
 On a CPU the large products go through oneDNN, in float32 10 to 15 % faster than the BLAS that
 torch.nn.Linear takes (AMD Zen 3); other types and devices take torch's own.
@@ -13,6 +14,8 @@ A and B themselves stay float32, and learn in it. PEFT converts x to float32 the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -56,87 +59,158 @@ def _has_onednn(dtype: torch.dtype) -> bool:
     return bool((alone == 4.0).all() and (added == 7.0).all())
 
 
-def frozen_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x·weightᵀ + bias, neither of which learns. x: (…, K) → (…, M)."""
-    made: Tensor = _FrozenProduct.apply(_lines(x), weight, bias)  # type: ignore[no-untyped-call]
-    return made.view(*x.shape[:-1], -1)
+@dataclass(frozen=True)
+class Adapter:
+    """scale · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021), which learns. A: (r, K); B: (M, r)."""
+
+    A: Tensor
+    B: Tensor
+    scale: float
 
 
-def adapted_product(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    A: Tensor,
-    B: Tensor,
-    scale: float,
-    rate: float,
-) -> Tensor:
-    """x·weightᵀ + bias + scale · dropout(x)·Aᵀ·Bᵀ (Hu et al. 2021), of which A and B learn.
+@dataclass(frozen=True)
+class Layer:
+    """x·weightᵀ + bias, which are frozen, and what the adapter adds. weight: (M, K); bias: (M,).
 
-    x: (…, K); weight: (M, K); A: (r, K); B: (M, r). rate: of the dropout, 0 for none. A and B may
-    be wider than the rest, which are of one type; what they get as gradients is then as wide.
+    A and B may be wider than the rest, which are of one type; their gradients are then as wide.
     """
-    made: Tensor = _AdaptedProduct.apply(  # type: ignore[no-untyped-call]
-        _lines(x), weight, bias, A, B, scale, rate
-    )
-    return made.view(*x.shape[:-1], -1)  # a view that is made inside, no caller may change
+
+    weight: Tensor
+    bias: Tensor | None
+    adapter: Adapter | None = None
 
 
-class _FrozenProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, lines: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        return product(lines, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        return product(upstream[0], weight.t()), None, None
+Kept = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""For the way back: what was multiplied (N, K), its products with all A (N, Σr), and the dropout's
+mask; None where there is none, or nothing that needs it."""
 
 
-class _AdaptedProduct(torch.autograd.Function):
+def layer_products(x: Tensor, layers: Sequence[Layer], rate: float) -> tuple[Tensor, ...]:
+    """What each layer makes of the same x. x: (…, K) → (…, M) of each.
+
+    rate: of the dropout, 0 for none; the layers share its draw. Their products with A are one, and
+    what they give back to x is summed inside the products.
+    """
+    lines = x.reshape(-1, x.shape[-1])
+    learning = matrices_of(layers)
+    made = _LayerProducts.apply(lines, tuple(layers), rate, *learning)  # type: ignore[no-untyped-call]
+    return tuple(out.view(*x.shape[:-1], -1) for out in made)  # views, which no caller may change
+
+
+def matrices_of(layers: Sequence[Layer]) -> list[Tensor]:
+    """A and B of each adapter: what multiply_back gives gradients for, in its order."""
+    return [matrix for layer in layers if (own := layer.adapter) for matrix in (own.A, own.B)]
+
+
+class _LayerProducts(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        lines: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        A: Tensor,
-        B: Tensor,
-        scale: float,
-        rate: float,
-    ) -> Tensor:
-        mask = None
-        if rate > 0.0:
-            mask = keep_mask(lines.numel(), rate, lines.device).view_as(lines)
-        ctx.scale = scale / (1.0 - rate)
-        ctx.wide = B.dtype
-        A, B = A.to(lines.dtype), (B * ctx.scale).to(lines.dtype)
-        thin = _masked(lines, mask) @ A.t()  # oneDNN's sums of a few columns round more
-        ctx.save_for_backward(lines, weight, A, B, thin, mask)
-        return product(lines, weight, bias, add=product(thin, B))
+        ctx: Any, lines: Tensor, layers: tuple[Layer, ...], rate: float, *_: Tensor
+    ) -> tuple[Tensor, ...]:
+        made, kept = multiply(lines, layers, rate)
+        ctx.layers, ctx.rate = layers, rate
+        ctx.save_for_backward(*kept)
+        return made
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        lines, weight, A, scaled_B, thin, mask = ctx.saved_tensors
-        (gradient,) = upstream
-        to_thin = product(gradient, scaled_B.t())
-        grad_A = product(to_thin.t(), _masked(lines, mask).t())
-        grad_B = product(
-            thin.t(), gradient.t()
-        ).t()  # as gradientᵀ·thin it would take thrice as long
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            low = product(to_thin, A.t())
-            if mask is not None:
-                low = masked(low, mask)
-            grad_x = product(gradient, weight.t(), add=low)
-        grad_A, grad_B = grad_A.to(ctx.wide), grad_B.to(ctx.wide).mul(ctx.scale)
-        return grad_x, None, None, grad_A, grad_B, None, None
+        kept, needs_input = ctx.saved_tensors, ctx.needs_input_grad[0]
+        back, learnt = multiply_back(upstream, ctx.layers, ctx.rate, kept, needs_input)
+        return back, None, None, *learnt
 
 
-def _lines(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1])
+def multiply(
+    lines: Tensor, layers: Sequence[Layer], rate: float
+) -> tuple[tuple[Tensor, ...], Kept]:
+    """What each layer makes of lines (N, K), and what multiply_back wants to be kept."""
+    adapters = [layer.adapter for layer in layers if layer.adapter]
+    if not adapters:
+        made = [product(lines, layer.weight, layer.bias) for layer in layers]
+        return tuple(made), (None, None, None)
+    mask = None
+    if rate > 0.0:
+        mask = keep_mask(lines.numel(), rate, lines.device).view_as(lines)
+    # By torch: oneDNN's sums of a few columns round more.
+    thin = _masked(lines, mask) @ _joined_A(adapters, lines.dtype).t()
+    own = iter(torch.split_with_sizes(thin, _ranks(adapters), dim=1))
+    made = []
+    for layer in layers:
+        add = None
+        if layer.adapter:
+            add = product(next(own), _scaled_B(layer.adapter, rate, lines.dtype))
+        made.append(product(lines, layer.weight, layer.bias, add))
+    return tuple(made), (lines, thin, mask)
+
+
+def multiply_back(
+    upstream: Sequence[Tensor],
+    layers: Sequence[Layer],
+    rate: float,
+    kept: Kept,
+    needs_input: bool = True,
+) -> tuple[Tensor | None, list[Tensor]]:
+    """Gradients for what was multiplied, None where not needed, and for matrices_of(layers)."""
+    lines, thin, mask = kept
+    back: Tensor | None = None
+    learnt: list[Tensor] = []
+    if lines is not None and thin is not None:
+        adapted = [
+            (layer.adapter, gradient)
+            for layer, gradient in zip(layers, upstream, strict=True)
+            if layer.adapter
+        ]
+        to_thin, learnt = _learn(adapted, rate, lines, thin, mask)
+        if needs_input:
+            A = _joined_A([adapter for adapter, _ in adapted], lines.dtype)
+            back = product(to_thin, A.t())
+            back = back if mask is None else masked(back, mask)
+    if needs_input:
+        for gradient, layer in zip(upstream, layers, strict=True):
+            back = product(gradient, layer.weight.t(), add=back)
+    return back, learnt
+
+
+def _learn(
+    adapted: Sequence[tuple[Adapter, Tensor]],
+    rate: float,
+    lines: Tensor,
+    thin: Tensor,
+    mask: Tensor | None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Gradients for thin (N, Σr), and for A and B of each adapter, beside which stands the
+    gradient of what its layer made (N, M)."""
+    adapters = [adapter for adapter, _ in adapted]
+    ranks = _ranks(adapters)
+    to_thin, for_B = [], []
+    thins = torch.split_with_sizes(thin, ranks, dim=1)
+    for (adapter, gradient), own in zip(adapted, thins, strict=True):
+        to_thin.append(product(gradient, _scaled_B(adapter, rate, lines.dtype).t()))
+        turned = product(own.t(), gradient.t())  # gradientᵀ·own would take thrice as long
+        for_B.append(turned.t().to(adapter.B.dtype).mul_(_scale(adapter, rate)))
+    joined = to_thin[0] if len(to_thin) == 1 else torch.cat(to_thin, dim=1)
+    # By torch: oneDNN's sums over all lines round half as much again.
+    for_all = (joined.t() @ _masked(lines, mask)).to(adapters[0].A.dtype)
+    for_A = torch.split_with_sizes(for_all, ranks)
+    return joined, [matrix for pair in zip(for_A, for_B, strict=True) for matrix in pair]
+
+
+def _joined_A(adapters: Sequence[Adapter], dtype: torch.dtype) -> Tensor:
+    """(Σr, K)."""
+    matrices = [adapter.A.to(dtype) for adapter in adapters]
+    return matrices[0] if len(matrices) == 1 else torch.cat(matrices)
+
+
+def _scaled_B(adapter: Adapter, rate: float, dtype: torch.dtype) -> Tensor:
+    return (adapter.B * _scale(adapter, rate)).to(dtype)
+
+
+def _scale(adapter: Adapter, rate: float) -> float:
+    """With that of what dropout leaves."""
+    return adapter.scale / (1.0 - rate)
+
+
+def _ranks(adapters: Sequence[Adapter]) -> list[int]:
+    return [len(adapter.A) for adapter in adapters]
 
 
 def _masked(lines: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Element-wise parts of a block, each as one function that passes over its numbers few times."""
+"""RMSNorm as one function that passes over its numbers few times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
 
 def rms_norm(x: Tensor, factor: Tensor, epsilon: float) -> Tensor:
@@ -16,12 +15,6 @@ def rms_norm(x: Tensor, factor: Tensor, epsilon: float) -> Tensor:
     """
     normed: Tensor = _RmsNorm.apply(x, factor, epsilon)  # type: ignore[no-untyped-call]
     return normed
-
-
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) · up (Shazeer 2020); keeps its two inputs and computes silu(gate) again."""
-    inner: Tensor = _SwiGlu.apply(gate, up)  # type: ignore[no-untyped-call]
-    return inner
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -48,16 +41,3 @@ def _wide(x: Tensor) -> Tensor:
     """Itself, but bfloat16 as float32: torch's own passes over bfloat16 with float32 beside it
     take six times as long on a CPU."""
     return x.float() if x.dtype == torch.bfloat16 else x
-
-
-class _SwiGlu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, up)
-        return silu(gate).mul_(up)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
-        gate, up = ctx.saved_tensors
-        grad_gate: Tensor = torch.ops.aten.silu_backward(upstream[0] * up, gate)
-        return grad_gate, silu(gate).mul_(upstream[0])

@@ -1,13 +1,12 @@
-"""Element-wise parts equal the plain operations, and their gradients finite differences."""
+"""RMSNorm equals the libraries', and its gradient finite differences."""
 
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import silu
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from honing.model.elementwise import rms_norm, swiglu
+from honing.model.norm import rms_norm
 
 
 def test_rms_norm_of_two_families() -> None:
@@ -37,11 +36,3 @@ def test_rms_norm_in_bfloat16_rounds_once() -> None:
     (gradient,) = torch.autograd.grad(found, narrow, upstream)
     (expected,) = torch.autograd.grad(exact, wide, upstream.float())
     assert torch.equal(gradient, expected.bfloat16())
-
-
-def test_swiglu() -> None:
-    torch.manual_seed(2)
-    gate, up = torch.randn(3, 8), torch.randn(3, 8)
-    assert torch.equal(swiglu(gate, up), silu(gate) * up)
-    inputs = [t.double().requires_grad_() for t in (gate, up)]
-    assert torch.autograd.gradcheck(swiglu, inputs)
