@@ -32,7 +32,7 @@ from training_start import STEP_EXAMPLES
 from training_tables import LARGEST_DIFFERENCE, Result, Results, shape_section, speed
 from training_ways import MEMORY_LIMIT_GB, WAYS
 
-NUM_STEPS = 4
+NUM_STEPS = 3
 
 
 def mixed_rows(files: list[Path]) -> list[dict[str, str]]:
