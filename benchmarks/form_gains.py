@@ -43,7 +43,6 @@ from honing.training.trainer import Trainer
 RATE = 0.05
 
 LABELS = {
-    "joined products": "products: query, key and value in one",
     "norms": "RMSNorm in few passes",
     "activations": "activations in few passes",
     "gated parts": "gated part of a block in one function",

@@ -11,14 +11,15 @@ from honing.model.gated import SILU, TANH_GELU, Activation, Gated, gated_product
 from honing.model.products import Adapter, Layer, matrices_of
 
 
-def layer(width: int, height: int, *, with_adapter: bool) -> Layer:
-    A, B = (torch.randn(2, height).double(), torch.randn(width, 2).double())
+def layer(width: int, height: int, *, with_adapter: bool, rank: int = 2) -> Layer:
+    A, B = (torch.randn(rank, height).double(), torch.randn(width, rank).double())
     adapter = Adapter(A.requires_grad_(), B.requires_grad_(), 0.7) if with_adapter else None
     return Layer(torch.randn(width, height).double(), torch.randn(width).double(), adapter)
 
 
 def part(activation: Activation, of: str = "gate up down", rate: float = 0.0) -> Gated:
-    gate, up = (layer(8, 6, with_adapter=name in of) for name in ("gate", "up"))
+    gate = layer(8, 6, with_adapter="gate" in of, rank=3)
+    up = layer(8, 6, with_adapter="up" in of)
     return Gated(gate, up, layer(6, 8, with_adapter="down" in of), activation, rate)
 
 

@@ -8,7 +8,7 @@ stays as it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from honing.model.dropout import CheapDropout
 from honing.model.gated import SILU, TANH_GELU, Activation, Gated, gated_product
 from honing.model.load import Model
 from honing.model.norm import rms_norm
-from honing.model.products import Adapter, Layer, layer_products
+from honing.model.products import Adapter, Layer, layer_product
 
 FEW_LINES = 32
 """A product of fewer lines, as in generation, is left to torch."""
@@ -30,7 +30,6 @@ ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 2.0**-7}
 """By how much of a number two orders of computing it may differ."""
 
 Forward = Callable[..., Tensor]
-Taken = Sequence[tuple[nn.Module, Forward]]
 
 
 def use_fast_forms(model: Model, forms: Iterable[str] | None = None) -> Counter[str]:
@@ -42,8 +41,9 @@ def use_fast_forms(model: Model, forms: Iterable[str] | None = None) -> Counter[
     taken: Counter[str] = Counter()
     for form in FORMS if forms is None else forms:
         for module in list(model.modules()):
-            for part, forward in FORMS[form](module):
-                part.forward = forward
+            forward = FORMS[form](module)
+            if forward is not None:
+                module.forward = forward
                 taken[form] += 1
     return taken
 
@@ -59,8 +59,8 @@ def describe_forms(taken: Counter[str]) -> str:
 # Products
 
 
-def _products(module: nn.Module) -> Taken:
-    return [(module, partial(_product_forward, module))] if _is_product(module) else []
+def _product(module: nn.Module) -> Forward | None:
+    return partial(_product_forward, module) if _is_product(module) else None
 
 
 def _is_product(module: Any) -> bool:
@@ -89,8 +89,7 @@ def _product_forward(module: Any, x: Tensor, *rest: Any, **options: Any) -> Tens
     if layer is None:
         found: Tensor = type(module).forward(module, x, *rest, **options)
         return found
-    (made,) = layer_products(x, (layer,), _rate(module))
-    return made
+    return layer_product(x, layer, _rate(module))
 
 
 def _layer_of(module: Any, x: Tensor) -> Layer | None:
@@ -121,64 +120,23 @@ def _rate(*modules: Any) -> float:
     return 0.0
 
 
-# Products that read the same
-
-
-def _siblings(module: nn.Module) -> Taken:
-    """Query, key and value of an attention whose layers go by these names."""
-    parts = dict(module.named_children())
-    found = [parts[name] for name in ("q_proj", "k_proj", "v_proj") if name in parts]
-    if len(found) < 3 or not all(map(_is_product, found)):
-        return []
-    joined = Siblings(found)
-    return [(part, partial(joined.forward, part)) for part in found]
-
-
-class Siblings:
-    """Layers that are called one after the other with the same x: the first call computes all."""
-
-    def __init__(self, modules: list[Any]) -> None:
-        self.modules = modules
-        self.waiting: dict[int, Tensor] = {}
-        """By its place, what a layer will be asked for."""
-        self.x: Tensor | None = None
-        self.are_alike = True
-        """Until one was not called with what the first one was called with."""
-
-    def forward(self, module: Any, x: Tensor, *rest: Any, **options: Any) -> Tensor:
-        place = next(n for n, own in enumerate(self.modules) if own is module)
-        if x is self.x and place in self.waiting:
-            made = self.waiting.pop(place)
-            self.x = self.x if self.waiting else None
-            return made
-        layers = [_layer_of(own, x) for own in self.modules]
-        usable = [layer for layer in layers if layer is not None]
-        self.are_alike = self.are_alike and not self.waiting
-        self.waiting.clear()
-        if rest or options or place or not self.are_alike or len(usable) < len(layers):
-            return _product_forward(module, x, *rest, **options)
-        first, *others = layer_products(x, usable, _rate(*self.modules))
-        self.waiting, self.x = dict(enumerate(others, start=1)), x
-        return first
-
-
 # Norms
 
 
-def _norms(module: nn.Module) -> Taken:
+def _norm(module: nn.Module) -> Forward | None:
     """RMSNorm, by whatever name: Llama's factor is its weight, Gemma's is 1 + weight."""
     own = dict(module.named_parameters(recurse=False))
     epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
     if set(own) != {"weight"} or own["weight"].dim() != 1 or not isinstance(epsilon, float):
-        return []
+        return None
     weight = own["weight"]
     if weight.requires_grad or weight.dtype not in ROUNDING:  # the libraries' own is never wider
-        return []
+        return None
     for offset in (0.0, 1.0):
         forward = partial(_norm_forward, module, offset, epsilon)
         if _agree(module, forward, weight):
-            return [(module, forward)]
-    return []
+            return forward
+    return None
 
 
 def _norm_forward(module: Any, offset: float, epsilon: float, x: Tensor) -> Tensor:
@@ -211,11 +169,11 @@ def _agree(module: nn.Module, forward: Forward, like: Tensor) -> bool:
 # Activations
 
 
-def _activations(module: nn.Module) -> Taken:
+def _activation(module: nn.Module) -> Forward | None:
     if type(module).__name__ not in ("NewGELUActivation", "FastGELUActivation", "GELUTanh"):
-        return []
+        return None
     forward = TANH_GELU.forward
-    return [(module, forward)] if _computes(module, forward) else []
+    return forward if _computes(module, forward) else None
 
 
 def _computes(function: Forward, expected: Forward) -> bool:
@@ -223,19 +181,19 @@ def _computes(function: Forward, expected: Forward) -> bool:
     return torch.allclose(function(x), expected(x), 1e-5, 1e-6)
 
 
-def _gated(module: nn.Module) -> Taken:
+def _gated(module: nn.Module) -> Forward | None:
     """The gated part of Llama's, Qwen's and Gemma's blocks."""
     parts = dict(module.named_children())
     if set(parts) != {"gate_proj", "up_proj", "down_proj", "act_fn"}:
-        return []
+        return None
     if not all(_is_product(parts[name]) for name in ("gate_proj", "up_proj", "down_proj")):
-        return []
+        return None
     for activation in (SILU, TANH_GELU):
         forward = partial(_gated_forward, module, activation)
         weight = next(parts["gate_proj"].parameters())
         if _computes(parts["act_fn"], activation.forward) and _agree(module, forward, weight[0]):
-            return [(module, forward)]
-    return []
+            return forward
+    return None
 
 
 def _gated_forward(module: Any, activation: Activation, x: Tensor) -> Tensor:
@@ -247,11 +205,10 @@ def _gated_forward(module: Any, activation: Activation, x: Tensor) -> Tensor:
     return gated_product(x, Gated(gate, up, down, activation, _rate(*modules)))
 
 
-FORMS: dict[str, Callable[[nn.Module], Taken]] = {
-    "products": _products,
-    "joined products": _siblings,
-    "norms": _norms,
-    "activations": _activations,
+FORMS: dict[str, Callable[[nn.Module], Forward | None]] = {
+    "products": _product,
+    "norms": _norm,
+    "activations": _activation,
     "gated parts": _gated,
 }
-"""By name, which modules inside or at a module take which faster forward."""
+"""By name, what gives a module its faster forward, or None where the form does not fit it."""

@@ -85,16 +85,11 @@ Kept = tuple[Tensor | None, Tensor | None, Tensor | None]
 mask; None where there is none, or nothing that needs it."""
 
 
-def layer_products(x: Tensor, layers: Sequence[Layer], rate: float) -> tuple[Tensor, ...]:
-    """What each layer makes of the same x. x: (…, K) → (…, M) of each.
-
-    rate: of the dropout, 0 for none; the layers share its draw. Their products with A are one, and
-    what they give back to x is summed inside the products.
-    """
+def layer_product(x: Tensor, layer: Layer, rate: float) -> Tensor:
+    """What the layer makes of x. x: (…, K) → (…, M). rate: of the dropout, 0 for none."""
     lines = x.reshape(-1, x.shape[-1])
-    learning = matrices_of(layers)
-    made = _LayerProducts.apply(lines, tuple(layers), rate, *learning)  # type: ignore[no-untyped-call]
-    return tuple(out.view(*x.shape[:-1], -1) for out in made)  # views, which no caller may change
+    made: Tensor = _LayerProduct.apply(lines, layer, rate, *matrices_of((layer,)))  # type: ignore[no-untyped-call]
+    return made.view(*x.shape[:-1], -1)  # a view that is made inside, no caller may change
 
 
 def matrices_of(layers: Sequence[Layer]) -> list[Tensor]:
@@ -102,27 +97,29 @@ def matrices_of(layers: Sequence[Layer]) -> list[Tensor]:
     return [matrix for layer in layers if (own := layer.adapter) for matrix in (own.A, own.B)]
 
 
-class _LayerProducts(torch.autograd.Function):
+class _LayerProduct(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, lines: Tensor, layers: tuple[Layer, ...], rate: float, *_: Tensor
-    ) -> tuple[Tensor, ...]:
-        made, kept = multiply(lines, layers, rate)
-        ctx.layers, ctx.rate = layers, rate
+    def forward(ctx: Any, lines: Tensor, layer: Layer, rate: float, *_: Tensor) -> Tensor:
+        (made,), kept = multiply(lines, (layer,), rate)
+        ctx.layer, ctx.rate = layer, rate
         ctx.save_for_backward(*kept)
         return made
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         kept, needs_input = ctx.saved_tensors, ctx.needs_input_grad[0]
-        back, learnt = multiply_back(upstream, ctx.layers, ctx.rate, kept, needs_input)
+        back, learnt = multiply_back(upstream, (ctx.layer,), ctx.rate, kept, needs_input)
         return back, None, None, *learnt
 
 
 def multiply(
     lines: Tensor, layers: Sequence[Layer], rate: float
 ) -> tuple[tuple[Tensor, ...], Kept]:
-    """What each layer makes of lines (N, K), and what multiply_back wants to be kept."""
+    """What each layer makes of the same lines (N, K), and what multiply_back wants to be kept.
+
+    rate: of the dropout, 0 for none; the layers share its draw. Their products with A are one, and
+    what they give back is summed inside the products.
+    """
     adapters = [layer.adapter for layer in layers if layer.adapter]
     if not adapters:
         made = [product(lines, layer.weight, layer.bias) for layer in layers]
