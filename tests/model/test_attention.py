@@ -263,3 +263,35 @@ def test_softcap_while_generating_with_a_cache() -> None:
     expected = model.generate(ids, **options)
     model.set_attn_implementation(NAME)
     assert torch.equal(model.generate(ids, **options), expected)
+
+
+def turned(x: Tensor) -> Tensor:
+    """The same numbers, the last dimension not side by side in memory."""
+    return x.transpose(2, 3).contiguous().transpose(2, 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", ["plain", "values of another size", "turned"])
+def test_gradients_where_heads_share_keys(dtype: torch.dtype, groups: int, kind: str) -> None:
+    """Also where torch's fast functions would fail, or read other numbers than they were given."""
+    query, key, value = (x.to(dtype) for x in random_heads(4, 4 // groups))
+    if kind == "values of another size":
+        value = value[..., :6].contiguous()
+    if kind == "turned":
+        query, key, value = map(turned, (query, key, value))
+    inputs = [x.detach().requires_grad_() for x in (query, key, value)]
+    query, key, value = inputs
+    found, _ = isolated_attention(layer(groups), query, key, value, None, segment_lengths=LENGTHS)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    query, key, value = exact
+    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    scores = query @ key.transpose(2, 3) / 8**0.5
+    weights = scores.masked_fill(~library_mask(None), float("-inf")).softmax(-1)
+    expected = (weights @ value).transpose(1, 2)
+    upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    gradients = torch.autograd.grad(found, inputs, upstream)
+    of_exact = torch.autograd.grad(expected, exact, upstream.double())
+    most = 2.0**-6 if dtype == torch.bfloat16 else 1e-6
+    for one, other in zip((found, *gradients), (expected, *of_exact), strict=True):
+        assert float(((one.double() - other).norm() / other.norm()).detach()) < most

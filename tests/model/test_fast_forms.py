@@ -150,6 +150,40 @@ def test_a_gated_part_of_another_kind_stays() -> None:
     assert use_fast_forms(model)["gated parts"] == 0
 
 
+class LimitedGate(nn.Module):
+    """Named as Llama's gated part, and with a limit to its numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.gate_proj, self.up_proj = (nn.Linear(8, 12, bias=False) for _ in range(2))
+        self.down_proj, self.act_fn = nn.Linear(12, 8, bias=False), nn.SiLU()
+        self.limit = 50.0
+        self.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = self.gate_proj(x).clamp(max=self.limit)
+        made: Tensor = self.down_proj(self.act_fn(gate) * self.up_proj(x))
+        return made
+
+
+def test_a_gated_part_with_a_limit_stays() -> None:
+    limited = LimitedGate()
+    assert use_fast_forms(limited)["gated parts"] == 0
+    limited = LimitedGate()
+    limited.limit = float("inf")
+    assert use_fast_forms(limited)["gated parts"] == 1
+
+
+def test_a_layer_whose_bias_learns_stays() -> None:
+    layer = nn.Linear(4, 4).requires_grad_(False)
+    assert use_fast_forms(layer)["products"] == 1
+    layer = nn.Linear(4, 4).requires_grad_(False)
+    assert layer.bias is not None
+    layer.bias.requires_grad_(True)
+    assert use_fast_forms(layer)["products"] == 0
+
+
 class OtherNorm(nn.Module):
     """Named as an RMSNorm, and none."""
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from honing.config import Config
+from honing.config import Config, LoraConfig
 from honing.config_file import load_config
 from honing.errors import UserError
+from honing.model.lora import attach_lora
 from honing.model.plan import Plan, activation_bytes, plan_training
 from tests.tiny import tiny_model
 
@@ -93,6 +94,11 @@ def test_activations_are_counted_by_hand() -> None:
     assert activation_bytes(tiny_model("llama"), 100) == 2 * (10 * 32 + 160) * 100 * 4
     as_it_stands = activation_bytes(tiny_model("llama"), 100, fast_forms=False)
     assert as_it_stands == 2 * (12 * 32 + 4 * 64) * 100 * 4
+    other = tiny_model("llama")
+    other.config.hidden_act = "relu"
+    assert activation_bytes(other, 100) == as_it_stands
+    with_dora = attach_lora(tiny_model("llama"), LoraConfig(use_dora=True), seed=1)
+    assert activation_bytes(with_dora, 100) == 2 * (30 * 32 + 8 * 64) * 100 * 4
     # GPT-2 leaves n_inner unsaid: four times its width.
     assert activation_bytes(tiny_model("gpt2"), 1) == 2 * (12 * 32 + 4 * 128) * 4
     narrow = tiny_model("gpt2", torch.bfloat16)

@@ -51,6 +51,9 @@ def isolated_attention(
             module, query, key, value, attention_mask, **options
         )
         return plain
+    if query.device.type != "cpu":
+        # Shared keys keep torch there from its faster functions, wherever there is a mask.
+        key, value = _repeated(query, key, value)
     if segment_lengths is None:
         # The library's function for softcap wants masks of another form.
         mask = _causal(query, key) if attention_mask is None else attention_mask
@@ -77,7 +80,7 @@ def _attend(
     windowed = sliding_window is not None and sliding_window < T
     if softcap is None and not windowed:
         grouped_or_narrow = grouped or query.dtype == torch.bfloat16
-        if grouped_or_narrow and query.requires_grad and _has_flash(query.device):
+        if grouped_or_narrow and query.requires_grad and _suit_flash(query, key, value):
             made: Tensor = _FlashAttention.apply(query, key, value, scaling)  # type: ignore[no-untyped-call]
             return made
         return scaled_dot_product_attention(
@@ -92,6 +95,21 @@ def _attend(
             query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped
         )
     return _softcapped(query, key, value, mask, scaling, softcap)
+
+
+def _suit_flash(query: Tensor, key: Tensor, value: Tensor) -> bool:
+    """torch's own function would look for this itself; the ones below do not."""
+    of_one_size = query.shape[-1] == key.shape[-1] == value.shape[-1]
+    side_by_side = all(x.stride(-1) == 1 for x in (query, key, value))
+    return of_one_size and side_by_side and _has_flash(query.device)
+
+
+def _repeated(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values for each head of the query, where heads share them."""
+    groups = query.shape[1] // key.shape[1]
+    if groups == 1:
+        return key, value
+    return key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
 
 
 class _FlashAttention(torch.autograd.Function):
@@ -117,7 +135,7 @@ class _FlashAttention(torch.autograd.Function):
         *numbers, sums = ctx.saved_tensors
         gradient, query, key, value, out = (_widened(x) for x in (upstream[0], *numbers))
         groups = query.shape[1] // key.shape[1]
-        repeated = [x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (key, value)]
+        repeated = _repeated(query, key, value)
         gradients = _flash_backward()(
             gradient, query, *repeated, out, sums, 0.0, True, scale=ctx.scaling
         )
@@ -181,8 +199,7 @@ def _softcapped(
 
     mask: bool, True where a key is seen.
     """
-    groups = query.shape[1] // key.shape[1]
-    key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    key, value = _repeated(query, key, value)
     scores = query @ key.transpose(-2, -1) * (scaling or query.shape[-1] ** -0.5)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap

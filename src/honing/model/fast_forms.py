@@ -66,7 +66,7 @@ def _product(module: nn.Module) -> Forward | None:
 def _is_product(module: Any) -> bool:
     """A frozen layer, with one adapter of A and B on it or none: not DoRA, no embedding."""
     if not isinstance(module, LoraLayer):
-        return _is_plain(module) and not module.weight.requires_grad
+        return _is_plain(module)
     names = list(module.lora_A)
     return (
         _is_plain(module.base_layer)
@@ -79,9 +79,10 @@ def _is_product(module: Any) -> bool:
 
 
 def _is_plain(module: Any) -> bool:
-    """A layer whose weight is a matrix of numbers, not packed ones as in 4 bits."""
-    is_linear = isinstance(module, nn.Linear | Conv1D)
-    return is_linear and module.weight.is_floating_point()
+    """A frozen layer whose weight is a matrix of numbers, not packed ones as in 4 bits."""
+    if not isinstance(module, nn.Linear | Conv1D) or not module.weight.is_floating_point():
+        return False
+    return not any(own.requires_grad for own in module.parameters(recurse=False))
 
 
 def _product_forward(module: Any, x: Tensor, *rest: Any, **options: Any) -> Tensor:
@@ -101,10 +102,13 @@ def _layer_of(module: Any, x: Tensor) -> Layer | None:
     weight = base.weight.t() if isinstance(base, Conv1D) else base.weight
     if base is module:
         return Layer(weight, base.bias)
-    (name,) = module.lora_A
-    A, B = module.lora_A[name].weight, module.lora_B[name].weight
-    if module.disable_adapters or module.merged or module.active_adapters != [name]:
+    names = list(module.lora_A)
+    if module.disable_adapters or module.merged or len(names) > 1:
         return None
+    (name,) = names
+    if module.active_adapters != [name]:
+        return None
+    A, B = module.lora_A[name].weight, module.lora_B[name].weight
     # Not in float16, which overflows.
     if A.dtype != x.dtype and not (x.dtype == torch.bfloat16 and A.dtype == torch.float32):
         return None
@@ -147,19 +151,23 @@ def _norm_forward(module: Any, offset: float, epsilon: float, x: Tensor) -> Tens
     return rms_norm(x, factor, epsilon)
 
 
+def _near(own: object, found: Tensor) -> bool:
+    if not isinstance(own, Tensor):
+        return False
+    apart = (found - own).double().norm()
+    return bool(apart <= ROUNDING.get(own.dtype, 1e-10) * own.double().norm())
+
+
 def _agree(module: nn.Module, forward: Forward, like: Tensor) -> bool:
     """Whether both make the same of a few numbers. like: (H,), as long as what the module reads."""
     size = FEW_LINES * like.shape[0]
     x = torch.linspace(-2.0, 3.0, size, dtype=like.dtype, device=like.device).view(FEW_LINES, -1)
+    large = x * 1000.0  # shows a limit that a family sets to its numbers
     was_training = module.training
     module.eval()  # without dropout, which would differ, and draw
     try:
         with torch.no_grad():
-            own = type(module).forward(module, x)
-            if not isinstance(own, Tensor):
-                return False
-            apart = (forward(x) - own).double().norm()
-            return bool(apart <= ROUNDING.get(like.dtype, 1e-10) * own.double().norm())
+            return all(_near(type(module).forward(module, y), forward(y)) for y in (x, large))
     except (TypeError, AttributeError, RuntimeError):
         return False
     finally:

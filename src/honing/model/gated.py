@@ -25,6 +25,11 @@ class Activation:
     back: Callable[[Tensor, Tensor], Tensor]
 
 
+def _silu_back(gradient: Tensor, x: Tensor) -> Tensor:
+    found: Tensor = torch.ops.aten.silu_backward(gradient, x)
+    return found
+
+
 def _tanh_gelu(x: Tensor) -> Tensor:
     return gelu(x, approximate="tanh")
 
@@ -34,7 +39,7 @@ def _tanh_gelu_back(gradient: Tensor, x: Tensor) -> Tensor:
     return found
 
 
-SILU = Activation(silu, torch.ops.aten.silu_backward)
+SILU = Activation(silu, _silu_back)
 TANH_GELU = Activation(_tanh_gelu, _tanh_gelu_back)
 
 
