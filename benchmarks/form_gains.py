@@ -6,7 +6,8 @@ that has all but one, in turn, in one process.
 
 Shapes, rows and steps are those of training_speed.py; the adapters' dropout is 0.05. A gain is the
 processor time without the form through that with it: median, lowest and highest of four steps and
-as many rounds. Where a form does not apply (RMSNorm in GPT-2), the figure shows the scatter.
+as many rounds. Where a form does not apply (RMSNorm and the gated part in GPT-2), the figure
+shows the scatter.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ PRODUCTS = tuple(name for name in FORMS if name not in ("norms", "activations"))
 EXPLAINED = """\
 A step without the form through a step with all of them, in turn in one process, the adapters'
 dropout 0.05: processor time, median (lowest to highest) of {steps} steps. Where a form does not
-apply (RMSNorm in GPT-2), the figure shows the scatter.
+apply (RMSNorm and the gated part in GPT-2), the figure shows the scatter.
 """
 
 

@@ -97,6 +97,8 @@ def test_activations_are_counted_by_hand() -> None:
     other = tiny_model("llama")
     other.config.hidden_act = "relu"
     assert activation_bytes(other, 100) == as_it_stands
+    with_lora = attach_lora(tiny_model("llama"), LoraConfig(), seed=1)
+    assert activation_bytes(with_lora, 100) == 2 * (10 * 32 + 160) * 100 * 4
     with_dora = attach_lora(tiny_model("llama"), LoraConfig(use_dora=True), seed=1)
     assert activation_bytes(with_dora, 100) == 2 * (30 * 32 + 8 * 64) * 100 * 4
     # GPT-2 leaves n_inner unsaid: four times its width.

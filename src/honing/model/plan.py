@@ -133,11 +133,10 @@ def activation_bytes(model: Model, num_tokens: int, *, fast_forms: bool = True) 
     config = model.config.get_text_config()
     hidden = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
-    names = [name for name, _ in model.named_modules()]
-    has_dora = any("lora_magnitude_vector" in name for name in names)
+    has_dora = any("lora_magnitude_vector" in name for name, _ in model.named_parameters())
     is_fast = fast_forms and model.device.type == "cpu"
     is_fast = is_fast and not (has_dora or is_in_4bit(model))  # whose products take no fast form
-    is_gated = any(name.endswith(".gate_proj") for name in names)
+    is_gated = any(name.endswith(".gate_proj") for name, _ in model.named_modules())
     is_gated = is_gated and getattr(config, "hidden_act", None) in GATED_ACTIVATIONS
     of_hidden, of_inner = (10, 2.5) if is_fast and is_gated else (30, 8) if has_dora else (12, 4)
     vectors = of_hidden * hidden + of_inner * (inner or 4 * hidden)
