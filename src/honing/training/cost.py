@@ -42,6 +42,8 @@ WORTH_SAVING = 0.1
 """Share of the memory that a base in 4 bits must save to be named."""
 ADAM_BYTES = 8
 """Two moments in float32 for each trainable parameter."""
+SAVED_BYTES = 12
+"""Parameter and moments once more, in RAM, while a checkpoint is written (measured at rank 32)."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,13 @@ def _estimated_bytes(trainer: Trainer, row_tokens: int) -> int:
         kept //= plain_model(trainer.model).config.get_text_config().num_hidden_layers
     if trainer.device == "cpu":
         kept = round(kept * LEFT_BETWEEN)
-    moments = ADAM_BYTES * count_parameters(trainer.model).trainable
-    return peak_memory_bytes(trainer.device) + kept + moments
+    return peak_memory_bytes(trainer.device) + kept + _trainable_bytes(trainer)
+
+
+def _trainable_bytes(trainer: Trainer) -> int:
+    """What each trainable parameter takes beside itself and its gradient."""
+    each = ADAM_BYTES + (SAVED_BYTES if trainer.device == "cpu" else 0)
+    return each * count_parameters(trainer.model).trainable
 
 
 def measure_cost(trainer: Trainer, config: Config, *, timed_s: float = TIMED_S) -> Cost:
@@ -152,7 +159,7 @@ def measure_cost(trainer: Trainer, config: Config, *, timed_s: float = TIMED_S) 
     set_random_states(trainer.device, states)
     total = _total_tokens(trainer)
     peak = peak_memory_bytes(trainer.device)
-    peak += ADAM_BYTES * count_parameters(trainer.model).trainable
+    peak += _trainable_bytes(trainer)
     return Cost(
         num_steps=trainer.num_steps,
         num_tokens=total,
