@@ -159,6 +159,17 @@ def test_a_packed_batch_lays_examples_end_to_end_with_positions_from_zero() -> N
     assert (batch.num_tokens, batch.num_supervised) == (9, 4)
 
 
+def test_a_packed_batch_is_filled_up_with_tokens_that_count_nowhere() -> None:
+    batch = packed_batch([A, B], multiple=6)
+    assert batch.example_ids == ("a", "b")
+    assert rows_of(batch.input_ids) == [[5, 6, 7, 8, 0, 0]]
+    assert rows_of(batch.labels) == [[IGNORE, 6, 7, IGNORE, IGNORE, IGNORE]]
+    assert rows_of(batch.position_ids) == [[0, 1, 2, 0, 0, 0]]
+    assert batch.segment_lengths == (3, 1, 2)
+    assert (batch.num_tokens, batch.num_supervised) == (4, 2)
+    assert packed_batch([A, B], multiple=4).segment_lengths == (3, 1), "nothing to fill"
+
+
 def test_a_padded_batch_lays_examples_below_each_other_and_masks_by_length() -> None:
     batch = padded_batch([A, B, C])
     assert batch.example_ids == ("a", "b", "c")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from honing.model.device import (
     Choice,
     choose_device,
     choose_dtype,
+    give_back_memory,
     peak_memory_bytes,
     random_states,
     set_random_states,
@@ -156,6 +158,18 @@ def test_random_states_hold_those_of_the_device_too(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_what_lies_between_tensors_is_given_back() -> None:
+    resident = psutil.Process().memory_info
+    tensors = [torch.ones(4000) for _ in range(20_000)]
+    before = resident().rss
+    del tensors[:-1]  # the last one stands in the way at the end of the heap
+    kept = resident().rss
+    give_back_memory()
+    freed = kept - resident().rss
+    assert freed > 150_000_000 > before - kept, "of 320 MB"
+
+
 def test_a_peak_is_not_that_of_what_started_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 

@@ -66,7 +66,8 @@ def test_counts_of_the_whole_training() -> None:
     cost = measure_cost(made, config_of(made))
     assert (cost.num_steps, cost.num_tokens) == (6, 3 * sum(LENGTHS))
     assert cost.num_timed_steps == 2, "all of the first epoch's"
-    assert cost.row_tokens == max(sum(LENGTHS[i] for i in step) for step in first_epoch(made))
+    longest = max(sum(LENGTHS[i] for i in step) for step in first_epoch(made))
+    assert (longest, cost.row_tokens) == (223, 224), "as it is laid out"
     assert cost.training_seconds == pytest.approx(cost.num_tokens / cost.tokens_per_s)
 
 
@@ -159,13 +160,13 @@ def test_what_seems_too_large_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(honing.training.cost, "measure_cost", None)
     assert said(monkeypatch, 0.5) == (
         "WARNING: memory: some 1.0 of 0.5 GB: WILL HARDLY FIT; to fit: "
-        "train.gradient_checkpointing=true (about a third more time); or data.max_length=111 "
+        "train.gradient_checkpointing=true (about a third more time); or data.max_length=112 "
         "(longer rows are cut or left out); or lora.rank=4; or a smaller model.base"
     )
     saving: dict[str, Any] = {"saved": 3 * 10**8, "gradient_checkpointing": True}
     assert "load_in_4bit" not in said(monkeypatch, 0.5, **saving)
     assert said(monkeypatch, 0.5, device="cuda", **saving) == (
-        "WARNING: memory: some 1.0 of 0.5 GB: WILL HARDLY FIT; to fit: data.max_length=111 "
+        "WARNING: memory: some 1.0 of 0.5 GB: WILL HARDLY FIT; to fit: data.max_length=112 "
         "(longer rows are cut or left out); or lora.rank=4; or model.load_in_4bit=true (0.3 GB "
         "less); or a smaller model.base"
     )

