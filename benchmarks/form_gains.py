@@ -38,6 +38,7 @@ from honing.data.encode import IGNORE, Tokens
 from honing.model import attention, forward, products
 from honing.model.fast_forms import FORMS, use_fast_forms
 from honing.model.forward import Head
+from honing.training import layout
 from honing.training import trainer as trainer_module
 from honing.training.trainer import Trainer
 
@@ -116,12 +117,17 @@ def no_onednn() -> Any:
     return patch.object(products, "_has_onednn", lambda dtype: False)
 
 
+def any_length() -> Any:
+    return patch.object(layout, "ROW_MULTIPLE", 1)
+
+
 def torch_attention() -> Any:
     return patch.object(attention, "_has_flash", lambda device: False)
 
 
 PAIRS = (
     Pair("rows packed, not padded", settings={"packing": False}),
+    Pair("packed rows of few lengths", any_length),
     Pair("attention inside each example, no mask", one_mask),
     Pair("attention's way back in float32", torch_attention),
     Pair("logits only where supervised, in chunks", whole_logits),

@@ -77,7 +77,7 @@ def as_planned(train: Any, model: Any, dtype: str, max_length: int) -> tuple[Any
     from honing.config import Config, DataConfig
     from honing.model.device import total_memory_bytes
     from honing.model.plan import plan_training
-    from honing.training.trainer import packed_row_tokens
+    from honing.training.layout import packed_row_tokens
 
     plan = plan_training(
         Config(data=DataConfig(max_length=max_length), train=train),

@@ -18,7 +18,7 @@ from honing.errors import UserError
 from honing.model.lora import attach_lora
 from honing.run import RunFolder
 from honing.training.progress import LoggedEvaluation, LoggedSteps, Progress
-from honing.training.trainer import Trainer, packed_row_tokens
+from honing.training.trainer import Trainer
 from tests.tiny import ARCHITECTURES, PAIRS, adapted_model, encoded, tiny_model, train_settings
 
 ROWS = encoded(PAIRS)
@@ -132,12 +132,6 @@ def test_an_epoch_that_max_steps_cuts_short_is_kept_too() -> None:
     assert made.state.history[1].val_loss == made.state.val_loss
 
 
-def test_a_packed_row_in_bfloat16_holds_twice_the_tokens() -> None:
-    assert packed_row_tokens(torch.float32, 128) == 512
-    assert packed_row_tokens(torch.bfloat16, 128) == 1024
-    assert packed_row_tokens(torch.bfloat16, 2000) == packed_row_tokens(torch.float32, 2000) == 2000
-
-
 def test_packed_rows_hold_512_tokens_or_the_longest_example() -> None:
     total = sum(len(row.ids) for row in ROWS)
     assert total == 422
@@ -159,16 +153,6 @@ def test_packed_rows_hold_512_tokens_or_the_longest_example() -> None:
     )
     made.train()
     assert made.state.history[0].totals.num_micro_batches == 2
-
-
-def test_packed_rows_have_few_lengths_and_count_none_of_the_filling() -> None:
-    made = trainer(packing=True, micro_batch_size=8)
-    (filled,) = made.batches(ROWS, made.lengths, range(8))
-    assert (filled.input_ids.size, filled.num_tokens) == (448, 422)
-    plain = trainer(packing=True, micro_batch_size=8, fast_forms=False)
-    (bare,) = plain.batches(ROWS, plain.lengths, range(8))
-    assert (bare.input_ids.size, bare.num_tokens) == (422, 422)
-    assert filled.num_supervised == bare.num_supervised
 
 
 def test_a_filled_row_teaches_what_it_teaches_without() -> None:

@@ -27,9 +27,9 @@ from honing.model.plan import plan_training
 from honing.model.vocabulary import check_embeddings, num_embeddings, tokenizer_fingerprint
 from honing.preparation import prepare_rows
 from honing.training.isolation import packing_works
+from honing.training.layout import packed_row_tokens
 from honing.training.processes import Processes
 from honing.training.sharding import shard_base
-from honing.training.trainer import packed_row_tokens
 from honing.version import VERSION
 
 Say = Callable[[str], None]

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,8 @@ import torch
 from torch import Tensor
 
 from honing.config import TrainConfig
-from honing.data.encode import IGNORE, Tokens
-from honing.data.pack import (
-    Batch,
-    epoch_order,
-    packed_batch,
-    padded_batch,
-    plan_rows,
-    steps_of_epoch,
-)
+from honing.data.encode import Tokens
+from honing.data.pack import Batch, epoch_order, steps_of_epoch
 from honing.data.stored import counts_of
 from honing.errors import TrainingDiverged, UserError
 from honing.model.device import (
@@ -50,6 +42,7 @@ from honing.training.checkpoint import (
     write_checkpoint,
 )
 from honing.training.isolation import packing_works
+from honing.training.layout import micro_batches, packed_row_tokens
 from honing.training.loss import response_loss
 from honing.training.processes import Processes
 from honing.training.progress import LoggedEvaluation, LoggedSteps, Progress, perplexity
@@ -59,19 +52,6 @@ from honing.training.state import EpochRecord, Totals, TrainState, state_from_re
 Samples = tuple[tuple[str, str], ...]
 RandomStates = list[list[Tensor]]
 """Of each process, those of its devices."""
-
-ROW_BYTES = 2048
-"""Of a packed row, a number for each of its tokens: 512 tokens in float32, 1,024 in bfloat16.
-Enough to keep the matrix products busy, short enough for the activations of a small machine."""
-
-ROW_MULTIPLE = 32
-"""Of a packed row's tokens. oneDNN writes machine code for each new length, and keeps it: 2 ms and
-a megabyte for each product. Rows of few lengths keep that small."""
-
-
-def packed_row_tokens(dtype: torch.dtype, max_length: int) -> int:
-    """The longest row that packing makes, on a base of this type."""
-    return max(ROW_BYTES // dtype.itemsize, max_length)
 
 
 class Interrupted(Exception):
@@ -277,24 +257,8 @@ class Trainer:
     def batches(
         self, rows: Sequence[Tokens], lengths: Sequence[int], members: Sequence[int]
     ) -> list[Batch]:
-        """This process's micro-batches, as many as every other's: where its share gives fewer,
-        blank ones, of which nothing is learnt."""
-        plans = [
-            plan_rows(
-                share,
-                lengths,
-                micro_batch_size=int(self.settings.micro_batch_size),
-                row_tokens=self.row_tokens,
-            )
-            for share in self.processes.shares_of(members, lengths)
-        ]
-        multiple = ROW_MULTIPLE if self.settings.fast_forms else 1
-        packed = partial(packed_batch, multiple=multiple)
-        lay_out = packed if self.settings.packing else padded_batch
-        own = plans[self.processes.rank]
-        blank = lay_out([_blank(rows[members[0]])])
-        num_blank = max(map(len, plans)) - len(own)
-        return [lay_out([rows[index] for index in row]) for row in own] + [blank] * num_blank
+        """This process's micro-batches of these examples."""
+        return micro_batches(rows, lengths, members, self.settings, self.row_tokens, self.processes)
 
     def _loss(self, batch: Batch) -> tuple[Tensor, int]:
         """(sum_nats, num_tokens) of a micro-batch."""
@@ -447,8 +411,3 @@ class Trainer:
         self.checkpoint_sizes = write_checkpoint(
             folder, self.model, record, {**self.about, "metrics": metrics}
         )
-
-
-def _blank(row: Tokens) -> Tokens:
-    """The first token of a row, and nothing to learn."""
-    return Tokens(row.example_id, row.ids[:1], (IGNORE,))
