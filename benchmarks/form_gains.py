@@ -153,10 +153,10 @@ def make_trainer(
         global_batch_size=STEP_EXAMPLES,
         micro_batch_size=STEP_EXAMPLES,
         gradient_checkpointing=False,
+        packed_row_tokens=layout.packed_row_tokens(model.dtype, max(len(row.ids) for row in rows)),
         **{"packing": True, **settings},
     )
-    longest = max(len(row.ids) for row in rows)
-    return Trainer(model, rows, (), train, seed=1, max_length=longest, packing_is_checked=True)
+    return Trainer(model, rows, (), train, seed=1, packing_is_checked=True)
 
 
 def seconds_of_step(trainer: Trainer, members: range) -> float:

@@ -51,6 +51,7 @@ from honing.errors import TrainingDiverged
 from honing.model.device import choose_dtype
 from honing.model.load import Base, find_base, load_model, load_tokenizer, text_model
 from honing.model.lora import attach_lora, trainable_parameters
+from honing.training.layout import packed_row_tokens
 from honing.training.trainer import Trainer
 
 DRAFT = "first draft"
@@ -148,12 +149,15 @@ def _encoded(file: Path, longest: int, base: Base) -> list[Tokens]:
 def make_trainer(recipe: Recipe, rows: Rows, base: Base, seed: int, as_written: bool) -> Trainer:
     """as_written: an example at a time, activations computed again; else in today's layout."""
     settings = recipe.config.train
+    dtype = choose_dtype(recipe.config.model.dtype, "cpu").value
     layout = {
         "micro_batch_size": 1 if as_written else settings.global_batch_size,
         "gradient_checkpointing": as_written,
         "packing": not as_written,
+        "packed_row_tokens": packed_row_tokens(
+            getattr(torch, dtype), recipe.config.data.max_length
+        ),
     }
-    dtype = choose_dtype(recipe.config.model.dtype, "cpu").value
     model = attach_lora(load_model(base, dtype, "cpu"), recipe.config.lora, seed)
     trainer = Trainer(model, rows.train, rows.val, settings.model_copy(update=layout), seed=seed)
     if recipe.b_rate != 1.0:

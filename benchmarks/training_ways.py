@@ -35,13 +35,16 @@ def train_honing(
     """memory_limit: in GB; with it, layout and checkpointing are left to honing's plan."""
     from honing.config import TrainConfig
     from honing.data.encode import Tokens
+    from honing.training.layout import packed_row_tokens
     from honing.training.trainer import Trainer
 
     tokens = [Tokens(str(n), r["input_ids"], r["labels"]) for n, r in enumerate(rows)]
     longest = max(len(row.ids) for row in tokens)
+    model, chosen = loaded(folder, dtype), {}
     fixed = {
         "micro_batch_size": STEP_EXAMPLES,
         "packing": True,
+        "packed_row_tokens": packed_row_tokens(model.dtype, longest),
         "gradient_checkpointing": False,
     }
     train = TrainConfig(
@@ -55,11 +58,10 @@ def train_honing(
         **(fixed if memory_limit is None else {}),
         **settings,
     )
-    model, chosen = loaded(folder, dtype), {}
     if memory_limit is not None:
         train, reasons = as_planned(train, model, dtype, longest)
         chosen = {"chosen": reasons}
-    trainer = Trainer(model, tokens, (), train, seed=1, max_length=longest)
+    trainer = Trainer(model, tokens, (), train, seed=1)
     losses, seconds = [], []
     for start in range(0, len(tokens), STEP_EXAMPLES):
         before = trainer.state.epoch_totals.loss_nats

@@ -175,5 +175,10 @@ def fill_lora_b(model: Any, seed: int = 5) -> None:
 
 def train_settings(**changes: Any) -> TrainConfig:
     """A training without "auto" in it."""
-    resolved = {"micro_batch_size": 8, "packing": False, "gradient_checkpointing": False}
+    resolved = {
+        "micro_batch_size": 8,
+        "packing": False,
+        "packed_row_tokens": 512,
+        "gradient_checkpointing": False,
+    }
     return TrainConfig(**{**resolved, **changes})

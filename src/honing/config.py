@@ -176,6 +176,8 @@ class TrainConfig(Section):
     """Recompute activations in the backward pass: less memory, about a third more time."""
     packing: Auto | bool = "auto"
     """Lay examples end to end without padding; attention never crosses from one to the next."""
+    packed_row_tokens: Auto | PositiveInt = "auto"
+    """Examples laid end to end have so many tokens together; a longer one stands alone."""
     memory_limit: Annotated[float, Field(gt=0)] | None = None
     """GB that a training may take; what does not fit is computed again. null: half the memory."""
     fast_forms: bool = True

@@ -75,8 +75,8 @@ def test_what_the_user_set_is_kept_and_not_explained() -> None:
     result = plan(*asked, device="cuda", dtype="bfloat16")
     assert chosen(result) == (False, 3, True)
     assert result.reasons == ()
-    changed = {"device": "cuda", "model": load_config(None, ["model.dtype=bfloat16"]).model}
-    assert result.config == load_config(None, asked).model_copy(update=changed)
+    given = load_config(None, [*asked, "model.dtype=bfloat16", "train.packed_row_tokens=512"])
+    assert result.config == given.model_copy(update={"device": "cuda"})
     assert chosen(plan("train.packing=true")) == (True, 16, False)
 
 
@@ -109,6 +109,7 @@ def test_activations_are_counted_by_hand() -> None:
 
 
 def test_activations_are_recomputed_above_half_the_memory() -> None:
+    """At max_length 512: no row may be shorter than the longest example."""
     row = activation_bytes(tiny_model("llama"), 512)
     assert chosen(plan(memory_bytes=2 * row))[2] is False
     assert chosen(plan(memory_bytes=2 * row - 1))[2] is True
@@ -117,11 +118,43 @@ def test_activations_are_recomputed_above_half_the_memory() -> None:
     padded = ("train.packing=false", "train.micro_batch_size=4")
     assert chosen(plan(*padded, memory_bytes=8 * row))[2] is False
     assert chosen(plan(*padded, memory_bytes=8 * row - 1))[2] is True
-    # A packed row is as long as the trainer makes it, whatever max_length says.
-    short = ("data.max_length=64",)
-    assert chosen(plan(*short, memory_bytes=2 * row - 1))[2] is True
-    assert plan(packed_row_tokens=5_000_000, memory_bytes=20 * GB).reasons[-1] == (
+    long = ("data.max_length=5000000",)
+    assert plan(*long, packed_row_tokens=5_000_000, memory_bytes=20 * GB).reasons[-1] == (
         "gradient_checkpointing: on, activations take about 19.2 of 20 GB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("max_length", "halves_that_fit", "row_tokens", "recomputes"),
+    [
+        (64, 1, 512, False),
+        (64, 2, 256, False),
+        (256, 2, 256, False),
+        (257, 2, 512, True),
+        (64, 4, 512, True),
+    ],
+)
+def test_rows_are_shortened_before_anything_is_computed_again(
+    max_length: int, halves_that_fit: int, row_tokens: int, recomputes: bool
+) -> None:
+    room = activation_bytes(tiny_model("llama"), 512 // halves_that_fit)
+    asked = (f"data.max_length={max_length}",)
+    train = plan(*asked, memory_bytes=2 * room).config.train
+    assert (train.packed_row_tokens, train.gradient_checkpointing) == (row_tokens, recomputes)
+    # What the user decides is not decided again.
+    train = plan(*asked, "train.gradient_checkpointing=true", memory_bytes=2 * room).config.train
+    assert (train.packed_row_tokens, train.gradient_checkpointing) == (512, True)
+    train = plan(*asked, "train.packed_row_tokens=300", memory_bytes=2 * room).config.train
+    assert (train.packed_row_tokens, train.gradient_checkpointing) == (300, halves_that_fit > 1)
+
+
+def test_shorter_rows_are_said() -> None:
+    room = activation_bytes(tiny_model("llama"), 256)
+    assert plan("data.max_length=64", memory_bytes=2 * room).reasons == (
+        "packing: on, no padding is computed",
+        "micro_batch_size: 16",
+        "packed_row_tokens: 256, 512 would not fit",
+        "gradient_checkpointing: off, activations take about 0.0 of 0.00197 GB",
     )
 
 

@@ -18,7 +18,14 @@ from honing.config import Config
 from honing.errors import UserError
 from honing.model.device import peak_memory_bytes
 from honing.model.lora import adapter_weights, attach_lora
-from honing.training.cost import Cost, forecast, format_cost, measure_cost, plan
+from honing.training.cost import (
+    Cost,
+    _shorter_rows,
+    forecast,
+    format_cost,
+    measure_cost,
+    plan,
+)
 from honing.training.trainer import Trainer
 from tests.runs import contents_below, qa_rows, save_rows, small_config, small_overrides
 from tests.tiny import PAIRS, encoded, tiny_model, tiny_tokenizer, train_settings
@@ -161,14 +168,29 @@ def test_what_seems_too_large_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> N
     assert said(monkeypatch, 0.5) == (
         "WARNING: memory: some 1.0 of 0.5 GB: WILL HARDLY FIT; to fit: "
         "train.gradient_checkpointing=true (about a third more time); or data.max_length=112 "
-        "(longer rows are cut or left out); or lora.rank=4; or a smaller model.base"
+        "train.packed_row_tokens=112 (longer rows are cut or left out); or lora.rank=4; or a "
+        "smaller model.base"
     )
     saving: dict[str, Any] = {"saved": 3 * 10**8, "gradient_checkpointing": True}
     assert "load_in_4bit" not in said(monkeypatch, 0.5, **saving)
     assert said(monkeypatch, 0.5, device="cuda", **saving) == (
         "WARNING: memory: some 1.0 of 0.5 GB: WILL HARDLY FIT; to fit: data.max_length=112 "
-        "(longer rows are cut or left out); or lora.rank=4; or model.load_in_4bit=true (0.3 GB "
-        "less); or a smaller model.base"
+        "train.packed_row_tokens=112 (longer rows are cut or left out); or lora.rank=4; or "
+        "model.load_in_4bit=true (0.3 GB less); or a smaller model.base"
+    )
+
+
+def test_shorter_rows_are_named_by_the_settings_that_make_them() -> None:
+    short = Config().data.model_copy(update={"max_length": 256})
+    packed = Config().train.model_copy(update={"packing": True})
+    padded = Config().train.model_copy(update={"packing": False})
+    fits = Config().model_copy(update={"data": short, "train": packed})
+    assert _shorter_rows(256, fits) == "train.packed_row_tokens=256 (somewhat slower)"
+    assert _shorter_rows(255, fits) == (
+        "data.max_length=255 train.packed_row_tokens=255 (longer rows are cut or left out)"
+    )
+    assert _shorter_rows(300, fits.model_copy(update={"train": padded})) == (
+        "data.max_length=300 (longer rows are cut or left out)"
     )
 
 

@@ -103,6 +103,7 @@ def test_the_configuration_is_written_resolved(finished: Finished) -> None:
     assert stored.train.model_dump() == finished.config.train.model_dump() | {
         "micro_batch_size": 4,
         "packing": True,
+        "packed_row_tokens": 512,
         "gradient_checkpointing": False,
     }
     linear = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]

@@ -132,27 +132,22 @@ def test_an_epoch_that_max_steps_cuts_short_is_kept_too() -> None:
     assert made.state.history[1].val_loss == made.state.val_loss
 
 
-def test_packed_rows_hold_512_tokens_or_the_longest_example() -> None:
-    total = sum(len(row.ids) for row in ROWS)
-    assert total == 422
-    for max_length, num_rows in ((128, 1), (1024, 1)):
-        made = Trainer(
-            adapted_model("llama"),
-            ROWS,
-            [],
-            train_settings(packing=True, global_batch_size=8, epochs=1, micro_batch_size=8),
-            seed=1,
-            max_length=max_length,
+def test_packed_rows_hold_as_many_tokens_as_were_set() -> None:
+    assert sum(len(row.ids) for row in ROWS) == 422
+    twice = [*ROWS, *ROWS]
+    for row_tokens, num_rows in ((512, 2), (1024, 1)):
+        made = trainer(
+            rows=twice,
+            val=[],
+            packing=True,
+            packed_row_tokens=row_tokens,
+            global_batch_size=16,
+            micro_batch_size=16,
+            epochs=1,
         )
-        assert made.row_tokens == max(512, max_length)
+        assert made.row_tokens == row_tokens
         made.train()
         assert made.state.history[0].totals.num_micro_batches == num_rows
-    twice = [*ROWS, *ROWS]
-    made = trainer(
-        rows=twice, val=[], packing=True, global_batch_size=16, micro_batch_size=16, epochs=1
-    )
-    made.train()
-    assert made.state.history[0].totals.num_micro_batches == 2
 
 
 def test_a_filled_row_teaches_what_it_teaches_without() -> None:

@@ -7,10 +7,11 @@ be free, so that a run that is resumed finds the same ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from honing.config import Config
+from honing.config import Config, TrainConfig
 from honing.errors import UserError
 from honing.model.four_bit import is_in_4bit, num_bytes
 from honing.model.load import Model
@@ -31,6 +32,9 @@ GATED_ACTIVATIONS = ("silu", "swish", "gelu_pytorch_tanh", "gelu_new")
 PADDED_TOKENS = 1024
 """Tokens of a padded micro-batch, counted at max_length."""
 
+SHORTEST_ROW = 256
+"""Tokens of a packed row that still keeps the matrix products busy: a tenth slower than 512."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,10 +54,10 @@ def plan_training(
     packed_row_tokens: int,
     memory_bytes: int,
 ) -> Plan:
-    """Resolve device, dtype, packing, micro-batch and gradient checkpointing.
+    """Resolve device, dtype, packing and its rows, micro-batch and gradient checkpointing.
 
     packing_works: this model can keep a row's examples apart (checked on real rows).
-    packed_row_tokens: the longest row that packing makes.
+    packed_row_tokens: of a packed row where memory is no matter.
     """
     train, reasons = config.train, []
     packing = train.packing
@@ -74,46 +78,76 @@ def plan_training(
         most = train.global_batch_size
         micro = most if packing else max(1, min(most, PADDED_TOKENS // config.data.max_length))
         reasons.append(f"micro_batch_size: {micro}")
-    checkpointing = train.gradient_checkpointing
+    room = _room(train, model, device, memory_bytes)
+    row_tokens, checkpointing = train.packed_row_tokens, train.gradient_checkpointing
+    if row_tokens == "auto":
+        row_tokens = packed_row_tokens
+        if packing and checkpointing is not True:
+            row_tokens = _row_that_fits(packed_row_tokens, config.data.max_length, room)
+        if row_tokens < packed_row_tokens:
+            reasons.append(f"packed_row_tokens: {row_tokens}, {packed_row_tokens} would not fit")
     if checkpointing == "auto":
-        num_tokens = packed_row_tokens if packing else config.data.max_length * int(micro)
-        needed = activation_bytes(model, num_tokens, fast_forms=train.fast_forms)
-        checkpointing, reason = _checkpointing(
-            train.memory_limit, needed, memory_bytes, model, device
-        )
+        num_tokens = int(row_tokens) if packing else config.data.max_length * int(micro)
+        checkpointing, reason = _checkpointing(num_tokens, room)
         reasons.append(reason)
-    resolved = train.model_copy(
-        update={
-            "packing": packing,
-            "micro_batch_size": micro,
-            "gradient_checkpointing": checkpointing,
-        }
-    )
-    return Plan(
-        config.model_copy(
-            update={
-                "device": device,
-                "model": config.model.model_copy(update={"dtype": dtype}),
-                "train": resolved,
-            }
-        ),
-        tuple(reasons),
-    )
+    update = {
+        "packing": packing,
+        "packed_row_tokens": row_tokens,
+        "micro_batch_size": micro,
+        "gradient_checkpointing": checkpointing,
+    }
+    return Plan(_resolved(config, device, dtype, update), tuple(reasons))
 
 
-def _checkpointing(
-    limit: float | None, needed: int, memory_bytes: int, model: Model, device: str
-) -> tuple[bool, str]:
-    """Whether activations are computed again, and why. limit: in GB; needed: in bytes."""
-    is_on = needed > ACTIVATION_SHARE * memory_bytes
-    if limit is not None:
-        memory_bytes = round(limit * 1e9)
-        needed = round(needed * (LEFT_BETWEEN if device == "cpu" else 1.0))
-        is_on = needed > memory_bytes - resident_bytes(model, device)
+def _resolved(config: Config, device: str, dtype: str, train: dict[str, Any]) -> Config:
+    update = {
+        "device": device,
+        "model": config.model.model_copy(update={"dtype": dtype}),
+        "train": config.train.model_copy(update=train),
+    }
+    return config.model_copy(update=update)
+
+
+@dataclass(frozen=True)
+class _Room:
+    """For activations. memory_bytes: of the device, or the limit. free_bytes: what activations may
+    take of it. bytes_per_token: what they take."""
+
+    memory_bytes: int
+    free_bytes: float
+    bytes_per_token: float
+
+    def needed_bytes(self, num_tokens: int) -> float:
+        return self.bytes_per_token * num_tokens
+
+    def holds(self, num_tokens: int) -> bool:
+        return self.needed_bytes(num_tokens) <= self.free_bytes
+
+
+def _room(train: TrainConfig, model: Model, device: str, memory_bytes: int) -> _Room:
+    per_token = float(activation_bytes(model, 1, fast_forms=train.fast_forms))
+    if train.memory_limit is None:
+        return _Room(memory_bytes, ACTIVATION_SHARE * memory_bytes, per_token)
+    limit = round(train.memory_limit * 1e9)
+    between = LEFT_BETWEEN if device == "cpu" else 1.0
+    return _Room(limit, limit - resident_bytes(model, device), per_token * between)
+
+
+def _checkpointing(num_tokens: int, room: _Room) -> tuple[bool, str]:
+    """Whether the activations of so many tokens are computed again, and why."""
+    is_on = not room.holds(num_tokens)
     return is_on, (
         f"gradient_checkpointing: {'on' if is_on else 'off'}, activations take about "
-        f"{needed / 1e9:.1f} of {memory_bytes / 1e9:.3g} GB"
+        f"{room.needed_bytes(num_tokens) / 1e9:.1f} of {room.memory_bytes / 1e9:.3g} GB"
     )
+
+
+def _row_that_fits(standard: int, max_length: int, room: _Room) -> int:
+    """The standard row, or the longest half, quarter … of it for whose activations there is room;
+    the standard where there is none for any: they are computed again then."""
+    shortest = max(SHORTEST_ROW, max_length)
+    rows = [standard // 2**n for n in range(8) if standard // 2**n >= shortest]
+    return next((row for row in rows if room.holds(row)), standard)
 
 
 def resident_bytes(model: Model, device: str) -> int:

@@ -85,7 +85,6 @@ def plan(config: Config, say: Say = print) -> Cost:
         settings,
         seed=parts.config.seed,
         device=parts.config.device,
-        max_length=parts.config.data.max_length,
         packing_is_checked=True,
     )
     return measure_cost(trainer, parts.config)
@@ -255,7 +254,7 @@ def _advice(trainer: Trainer, config: Config, row_tokens: int, peak_bytes: int) 
         advice.append("train.gradient_checkpointing=true (about a third more time)")
     shorter = row_tokens // 2
     if shorter >= 64:
-        advice.append(f"data.max_length={shorter} (longer rows are cut or left out)")
+        advice.append(_shorter_rows(shorter, config))
     if config.lora.rank > 4:
         advice.append(f"lora.rank={config.lora.rank // 2}")
     saved = saved_bytes(plain_model(trainer.model))
@@ -265,6 +264,14 @@ def _advice(trainer: Trainer, config: Config, row_tokens: int, peak_bytes: int) 
         advice.append(f"model.load_in_4bit=true ({saved / 1e9:.1f} GB less)")
     advice.append("a smaller model.base")
     return tuple(advice)
+
+
+def _shorter_rows(num_tokens: int, config: Config) -> str:
+    """Settings for micro-batches of so many tokens."""
+    packed = f"train.packed_row_tokens={num_tokens}" if config.train.packing else ""
+    if packed and num_tokens >= config.data.max_length:
+        return f"{packed} (somewhat slower)"
+    return f"data.max_length={num_tokens} {packed}".rstrip() + " (longer rows are cut or left out)"
 
 
 def _duration(seconds: float) -> str:

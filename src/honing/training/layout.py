@@ -22,7 +22,7 @@ a megabyte for each product. Rows of few lengths keep that small."""
 
 
 def packed_row_tokens(dtype: torch.dtype, max_length: int) -> int:
-    """The longest row that packing makes, on a base of this type."""
+    """Of a packed row, on a base of this type, where memory is no matter."""
     return max(ROW_BYTES // dtype.itemsize, max_length)
 
 

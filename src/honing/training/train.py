@@ -238,7 +238,6 @@ def _make_trainer(run: RunFolder, parts: Parts, processes: Processes, say: Say) 
         settings,
         seed=parts.config.seed,
         device=parts.config.device,
-        max_length=parts.config.data.max_length,
         run=run if processes.is_first else None,
         about=describe(parts, processes),
         # All go through a divided base together, also where the first alone shows what it says.

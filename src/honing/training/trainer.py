@@ -42,7 +42,7 @@ from honing.training.checkpoint import (
     write_checkpoint,
 )
 from honing.training.isolation import packing_works
-from honing.training.layout import micro_batches, packed_row_tokens
+from honing.training.layout import micro_batches
 from honing.training.loss import response_loss
 from honing.training.processes import Processes
 from honing.training.progress import LoggedEvaluation, LoggedSteps, Progress, perplexity
@@ -77,7 +77,6 @@ class Trainer:
         *,
         seed: int,
         device: str = "cpu",
-        max_length: int = 512,
         run: RunFolder | None = None,
         about: dict[str, Any] | None = None,
         progress: Progress | None = None,
@@ -92,8 +91,7 @@ class Trainer:
         self.settings = settings
         self.seed = seed
         self.device = device
-        longest = packed_row_tokens(model.dtype, max_length)
-        self.row_tokens = longest if settings.packing else None
+        self.row_tokens = int(settings.packed_row_tokens) if settings.packing else None
         self.run = run
         self.about = about or {}
         self.steps_per_epoch = math.ceil(len(train) / settings.global_batch_size)
