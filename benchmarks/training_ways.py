@@ -62,16 +62,20 @@ def train_honing(
         train, reasons = as_planned(train, model, dtype, longest)
         chosen = {"chosen": reasons}
     trainer = Trainer(model, tokens, (), train, seed=1)
-    losses, seconds = [], []
+    losses, seconds, num_laid_out = [], [], 0
     for start in range(0, len(tokens), STEP_EXAMPLES):
+        step = range(start, min(start + STEP_EXAMPLES, len(tokens)))
         before = trainer.state.epoch_totals.loss_nats
         started = time.perf_counter()
-        trainer._train_step(range(start, min(start + STEP_EXAMPLES, len(tokens))))
+        trainer._train_step(step)
         seconds.append(time.perf_counter() - started)
+        batches = trainer.batches(tokens, trainer.lengths, step)
+        num_laid_out += sum(batch.input_ids.size for batch in batches)
         members = rows[start : start + STEP_EXAMPLES]
         number = sum(label != -100 for row in members for label in row["labels"][1:])
         losses.append((trainer.state.epoch_totals.loss_nats - before) / number)
-    return {"losses": losses, "seconds": seconds, "padding": 0.0, **chosen}
+    padding = 1.0 - sum(trainer.lengths) / num_laid_out
+    return {"losses": losses, "seconds": seconds, "padding": padding, **chosen}
 
 
 def as_planned(train: Any, model: Any, dtype: str, max_length: int) -> tuple[Any, tuple[str, ...]]:

@@ -37,7 +37,7 @@ def test_the_defaults_on_a_model_that_can_be_packed() -> None:
     result = plan()
     assert chosen(result) == (True, 16, False)
     assert result.reasons == (
-        "packing: on, no padding is computed",
+        "packing: on, examples lie end to end",
         "micro_batch_size: 16",
         "gradient_checkpointing: off, activations take about 0.0 of 8 GB",
     )
@@ -151,7 +151,7 @@ def test_rows_are_shortened_before_anything_is_computed_again(
 def test_shorter_rows_are_said() -> None:
     room = activation_bytes(tiny_model("llama"), 256)
     assert plan("data.max_length=64", memory_bytes=2 * room).reasons == (
-        "packing: on, no padding is computed",
+        "packing: on, examples lie end to end",
         "micro_batch_size: 16",
         "packed_row_tokens: 256, 512 would not fit",
         "gradient_checkpointing: off, activations take about 0.0 of 0.00197 GB",

@@ -211,7 +211,9 @@ def test_a_long_training_is_timed(peak: int, line: str, monkeypatch: pytest.Monk
     assert said(monkeypatch, 8, max_steps=150, epochs=75) == line
 
 
-def test_a_forecast_takes_three_steps_and_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forecast_takes_a_step_and_the_longest_micro_batch_twice_and_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(honing.training.cost, "PROBED_STEPS", 6)
     adapters, tried = [], []
     add_gradients = Trainer.add_gradients
@@ -227,7 +229,9 @@ def test_a_forecast_takes_three_steps_and_changes_no_bit(monkeypatch: pytest.Mon
         before = len(tried)
         if foreseen:
             forecast(made, config_of(made))
-            assert len(tried) - before == 2, "the longest micro-batch, and a step"
+            given = [batches for _, batches, _ in tried[before:]]
+            assert [len(batches) for batches in given] == [1, 1, 1]
+            assert given[0][0] is given[2][0] is not given[1][0]
         made.train()
         adapters.append(adapter_weights(made.model))
     assert all(torch.equal(adapters[0][name], tensor) for name, tensor in adapters[1].items())

@@ -164,7 +164,7 @@ def test_all_choices_are_said_before_the_first_step(finished: Finished) -> None:
         "  trainable: 2,048 of 41,120 parameters (4.98 %)",
         "  target_modules: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj, "
         "all linear layers inside the blocks",
-        "  packing: on, no padding is computed",
+        "  packing: on, examples lie end to end",
         "  micro_batch_size: 4",
         finished.said[7],  # names the memory of the machine
         "  6 steps, 3 an epoch, of 4 examples, packed into rows of at most 512 tokens",

@@ -33,7 +33,8 @@ PADDED_TOKENS = 1024
 """Tokens of a padded micro-batch, counted at max_length."""
 
 SHORTEST_ROW = 256
-"""Tokens of a packed row that still keeps the matrix products busy: a tenth slower than 512."""
+"""Tokens of a packed row that takes less time than computing activations again (1.3 times that of
+512 and 1.7 times, SmolLM2 in bfloat16)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def plan_training(
     if packing == "auto":
         packing = packing_works
         reasons.append(
-            "packing: on, no padding is computed"
+            "packing: on, examples lie end to end"
             if packing
             else "packing: off, this architecture cannot keep the examples of a row apart"
         )

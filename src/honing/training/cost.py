@@ -156,6 +156,7 @@ def measure_cost(trainer: Trainer, config: Config, *, timed_s: float = TIMED_S) 
         num_timed += 1
         if seconds > timed_s:
             break
+    _try(trainer, [longest])  # once more, where memory is no longer fresh
     tokens_per_s = num_tokens / seconds
     validation = _validation_seconds(trainer)
     set_random_states(trainer.device, states)
